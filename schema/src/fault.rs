@@ -1,0 +1,153 @@
+//! What is wrong with a definition, where, and what to do about it.
+//!
+//! A refused definition is answered with every fault at once, so that whoever wrote it (a person or a
+//! model) can mend it in one go. Parsers push into [`Faults`] and go on; only the edge turns it into a refusal.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One reason why a definition is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Where: a JSON path such as `$.pipeline[2].with.url`; `$` is the whole definition.
+    pub path: String,
+    /// What kind, for programs: `unknown_action`, `bad_cron`, `timezone_required`, …
+    pub code: FaultCode,
+    /// What is wrong, naming the offending text, and what would be right.
+    pub message: String,
+    /// The nearest valid form, ready to be put in its place, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
+}
+
+impl Fault {
+    pub fn new(path: impl Into<String>, code: FaultCode, message: impl Into<String>) -> Self {
+        Self { path: path.into(), code, message: message.into(), suggestion: None }
+    }
+
+    #[must_use]
+    pub fn suggest(mut self, suggestion: impl Into<String>) -> Self {
+        self.suggestion = Some(suggestion.into());
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, " (try {suggestion})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The kinds of [`Fault`], in the order in which a definition is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultCode {
+    /// Neither JSON nor YAML.
+    Syntax,
+    UnknownField,
+    MissingField,
+    WrongType,
+    /// Well-formed, but outside what the field allows.
+    InvalidValue,
+    /// A configured limit is passed; the message names it.
+    Limit,
+    TimezoneRequired,
+    UnknownTimezone,
+    BadCron,
+    BadRrule,
+    BadInstant,
+    BadInterval,
+    BadTopic,
+    /// A `once` instant, `starts_at` or `ends_at` that has gone by.
+    InThePast,
+    /// The schedule yields no occurrence at all.
+    NeverFires,
+    UnknownAction,
+    /// The action exists, and the agent's grants do not allow it.
+    NotGranted,
+    UnknownReference,
+    BadTemplate,
+    BadExpression,
+    BadSchema,
+    /// `with` does not fit the action's input schema.
+    BadInput,
+    DuplicateId,
+}
+
+/// The faults found so far; empty means valid.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub fn push(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    pub fn add(&mut self, path: impl Into<String>, code: FaultCode, message: impl Into<String>) {
+        self.0.push(Fault::new(path, code, message));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn as_slice(&self) -> &[Fault] {
+        &self.0
+    }
+
+    /// `value` when nothing was found, else everything that was.
+    pub fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.is_empty() { Ok(value) } else { Err(self) }
+    }
+}
+
+impl From<Fault> for Faults {
+    fn from(fault: Fault) -> Self {
+        Self(vec![fault])
+    }
+}
+
+impl Extend<Fault> for Faults {
+    fn extend<I: IntoIterator<Item = Fault>>(&mut self, faults: I) {
+        self.0.extend(faults);
+    }
+}
+
+impl IntoIterator for Faults {
+    type Item = Fault;
+    type IntoIter = std::vec::IntoIter<Fault>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str("\n")?;
+            }
+            fault.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// The candidate nearest to `wrong`, when it is near enough to be a slip.
+pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).clamp(1, 3))
+        .min()
+        .map(|(_, candidate)| candidate)
+}

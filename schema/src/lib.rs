@@ -1,0 +1,26 @@
+//! Ordinaut's pure core: no I/O, no clock, no async.
+//!
+//! Everything that can be decided without looking at the world is decided here; `store`, `executor`,
+//! `mcp-server` and `cli` act on what this crate returns. Modules import downward only:
+//!
+//! - [`id`], [`time`], [`fault`], [`limits`]: the words everything else is written in
+//! - [`schedule`]: what a schedule yields, as `next_after`, normalised form and plain English
+//! - [`template`], [`condition`]: `${…}` and `if`
+//! - [`action`]: what a step may `use`, described
+//! - [`pipeline`], [`retry`]: steps, parsed and checked
+//! - [`task`]: a whole definition, from untrusted text to [`task::TaskSpec`]
+//! - [`run`], [`event`]: states, verdicts, and what is told about them
+
+pub mod action;
+pub mod condition;
+pub mod event;
+pub mod fault;
+pub mod id;
+pub mod limits;
+pub mod pipeline;
+pub mod retry;
+pub mod run;
+pub mod schedule;
+pub mod task;
+pub mod template;
+pub mod time;
