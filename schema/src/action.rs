@@ -73,9 +73,10 @@ impl Grants {
     /// Whether `<server>.<tool>` may be called.
     pub fn allow_tool(&self, server: &str, tool: &str) -> bool {
         self.all
-            || self.tools.iter().any(|grant| {
-                grant == server || grant.split_once('.').is_some_and(|(s, t)| s == server && t == tool)
-            })
+            || self
+                .tools
+                .iter()
+                .any(|grant| grant == server || grant.split_once('.').is_some_and(|(s, t)| s == server && t == tool))
     }
 }
 

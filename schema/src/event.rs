@@ -1,9 +1,11 @@
 //! What is told about tasks and runs, and how topics match.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::{Fault, FaultCode}, run::text_enum};
+use crate::{
+    fault::{Fault, FaultCode},
+    run::text_enum,
+};
 
 text_enum! {
     /// Ordinaut's own topics: what the outbox carries and tasks may listen to.
@@ -92,7 +94,9 @@ fn check_topic(topic: &str, pattern: bool) -> Result<(), Fault> {
         } else {
             format!("segment `{segment}` has characters outside letters, digits, `_` and `-`")
         };
-        return Err(fault(format!("topic `{topic}`: {why}; write segments joined by dots, such as `user.email.received`")));
+        return Err(fault(format!(
+            "topic `{topic}`: {why}; write segments joined by dots, such as `user.email.received`"
+        )));
     }
     Ok(())
 }

@@ -154,7 +154,12 @@ pub fn read(text: &str, limits: &Limits) -> Result<Vec<Value>, Faults> {
 ///
 /// # Errors
 /// A field to clear that cannot be, a step that does not exist.
-pub fn amend(stored: &TaskSpec, changes: &Map<String, Value>, clear: &[String], steps: &Map<String, Value>) -> Result<Value, Faults> {
+pub fn amend(
+    stored: &TaskSpec,
+    changes: &Map<String, Value>,
+    clear: &[String],
+    steps: &Map<String, Value>,
+) -> Result<Value, Faults> {
     let _ = (stored, changes, clear, steps);
     todo!("helper B")
 }

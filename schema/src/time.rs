@@ -68,8 +68,7 @@ pub fn with_offset(at: Timestamp, zone: &Zone) -> String {
 pub fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let parts = [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
-    let mut text: String =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let mut text: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
     if duration.subsec_millis() > 0 {
         text.push_str(&format!("{}ms", duration.subsec_millis()));
     }
@@ -88,11 +87,11 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let span: jiff::Span = trimmed.parse().map_err(|_| wrong())?;
     if span.get_years() != 0 || span.get_months() != 0 {
-        return Err(format!("`{text}` has months or years, whose length varies; use a cron or rrule schedule for those"));
+        return Err(format!(
+            "`{text}` has months or years, whose length varies; use a cron or rrule schedule for those"
+        ));
     }
-    let exact = span
-        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| wrong())?;
+    let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     Duration::try_from(exact).map_err(|_| wrong())
 }
 
@@ -136,7 +135,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        for (text, seconds) in [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2d", 172_800), ("PT15M", 900), ("1w", 604_800)] {
+        for (text, seconds) in
+            [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2d", 172_800), ("PT15M", 900), ("1w", 604_800)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in ["", "15", "-5m", "1 fortnight", "P1M", "1y"] {
@@ -154,7 +155,10 @@ mod tests {
 
     #[test]
     fn a_zone_is_found_in_any_case_and_named_canonically() {
-        assert_eq!(Zone::find("europe/chisinau").map(|zone| zone.name().to_owned()), Some("Europe/Chisinau".to_owned()));
+        assert_eq!(
+            Zone::find("europe/chisinau").map(|zone| zone.name().to_owned()),
+            Some("Europe/Chisinau".to_owned())
+        );
         assert_eq!(Zone::find("Mars/Olympus"), None);
     }
 }

@@ -1,0 +1,1 @@
+//! The MCP server as a library, so that tests can drive its parts.
