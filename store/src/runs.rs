@@ -1,0 +1,122 @@
+//! Runs as people see them: in flight and over, in one shape; asked for, cancelled, retried.
+
+use jiff::Timestamp;
+use ordinaut_schema::{
+    id::{RunId, TaskId},
+    run::{RunState, SkipReason, StepFailure, StepRecord, Trigger},
+};
+use serde_json::{Map, Value};
+
+use crate::{Caller, Store, StoreError};
+
+/// One run, wherever it is.
+#[derive(Debug, Clone)]
+pub struct RunRecord {
+    pub id: RunId,
+    pub task: TaskId,
+    pub task_title: String,
+    pub revision: u32,
+    pub state: RunState,
+    pub skip_reason: Option<SkipReason>,
+    pub trigger: Trigger,
+    pub occurrence_key: String,
+    pub occurrence_at: Timestamp,
+    /// The last occurrence and how many, where the row stands for a stretch of skipped ones.
+    pub stretch: Option<(Timestamp, u32)>,
+    pub root_run: RunId,
+    pub retry_of: Option<RunId>,
+    pub attempts: u32,
+    pub failures: u32,
+    pub crashes: u32,
+    pub planned_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub wake_at: Option<Timestamp>,
+    pub cancel_asked_at: Option<Timestamp>,
+    /// The last error, of a run in flight too.
+    pub error: Option<StepFailure>,
+    pub output: Value,
+    /// Empty in lists.
+    pub steps: Vec<StepRecord>,
+    pub event: Option<Value>,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    pub task: Option<TaskId>,
+    /// Empty: all.
+    pub states: Vec<RunState>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+/// What became of a wish to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelling {
+    /// It had not started, or was waiting: it is cancelled.
+    Cancelled,
+    /// It is running: it stops when its attempt sees the wish.
+    Requested,
+    /// It was over before.
+    Over(RunState),
+}
+
+/// Where a retry begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryFrom {
+    /// At the step that failed: the journal up to it, and the idempotency keys, are kept.
+    FailedStep,
+    /// At the start, with the latest revision and new keys.
+    Start,
+}
+
+impl Store {
+    pub async fn find_run(&self, caller: &Caller, run: RunId) -> Result<RunRecord, StoreError> {
+        let _ = (caller, run);
+        todo!("helper D")
+    }
+
+    /// Newest first; `before` is the last id of the page before.
+    pub async fn list_runs(
+        &self,
+        caller: &Caller,
+        filter: &RunFilter,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let _ = (caller, filter, before, limit);
+        todo!("helper D")
+    }
+
+    /// Plans a run now. The same request id answers with the same run; `true` when it was there already.
+    ///
+    /// # Errors
+    /// [`StoreError::TaskState`] for a cancelled task.
+    pub async fn run_now(
+        &self,
+        caller: &Caller,
+        task: TaskId,
+        request_id: &str,
+        params: Option<Map<String, Value>>,
+    ) -> Result<(RunId, bool), StoreError> {
+        let _ = (caller, task, request_id, params);
+        todo!("the lead")
+    }
+
+    pub async fn cancel_run(
+        &self,
+        caller: &Caller,
+        run: RunId,
+        reason: Option<&str>,
+    ) -> Result<Cancelling, StoreError> {
+        let _ = (caller, run, reason);
+        todo!("the lead")
+    }
+
+    /// Plans a new run that retries a failed, cancelled or quarantined one.
+    pub async fn retry_run(&self, caller: &Caller, run: RunId, from: RetryFrom) -> Result<RunId, StoreError> {
+        let _ = (caller, run, from);
+        todo!("the lead")
+    }
+}
