@@ -17,6 +17,7 @@ pub mod conclusions;
 mod connection;
 pub mod error;
 pub mod executors;
+mod failures;
 pub mod inbound;
 pub mod inbox;
 pub mod journal;
@@ -25,6 +26,7 @@ pub mod planning;
 pub mod recovery;
 pub mod retention;
 pub mod runs;
+mod skips;
 pub mod tasks;
 pub mod wakeups;
 
