@@ -6,11 +6,12 @@
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`]
-//! - told: [`outbox`], [`wakeups`]
+//! - told: [`outbox`], [`wakeups`], `audit`
 //! - kept: [`retention`], [`executors`]
 
 pub mod admission;
 pub mod agents;
+mod audit;
 pub mod catalog;
 pub mod claims;
 pub mod conclusions;
