@@ -142,7 +142,8 @@ create index run_agent_idx on run (agent_id, id desc);
 -- What was seen before: the guard of events, requests and retries, kept 30 days.
 create table received (
     agent_id uuid not null,
-    key text not null,
+    -- Compared byte by byte, so that a prefix is a range.
+    key text collate "C" not null,
     shard smallint not null default 0,
     first_seen_at timestamptz not null default now(),
     expires_at timestamptz not null default now() + interval '30 days',

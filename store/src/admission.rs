@@ -280,10 +280,11 @@ pub(crate) async fn admit(
         }
         admitted.push(run.run);
     }
-    let done = sqlx::query!("update due_work set state = 'pending' where run_id = any ($1) and state = 'blocked'", &admitted)
-        .execute(&mut **tx)
-        .await
-        .doing("admit blocked runs")?;
+    let done =
+        sqlx::query!("update due_work set state = 'pending' where run_id = any ($1) and state = 'blocked'", &admitted)
+            .execute(&mut **tx)
+            .await
+            .doing("admit blocked runs")?;
     Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
 }
 
@@ -323,9 +324,12 @@ async fn lock_tasks(
                 .await
         }
         Locking::Skip => {
-            sqlx::query_scalar!("select id from task where id = any ($1) order by id for no key update skip locked", &ids)
-                .fetch_all(&mut **tx)
-                .await
+            sqlx::query_scalar!(
+                "select id from task where id = any ($1) order by id for no key update skip locked",
+                &ids
+            )
+            .fetch_all(&mut **tx)
+            .await
         }
     };
     Ok(locked.doing("lock tasks for admission")?.into_iter().collect())

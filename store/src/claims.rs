@@ -76,16 +76,11 @@ impl Store {
         lease: Duration,
         mark: i64,
     ) -> Result<Vec<ClaimedRun>, StoreError> {
-        let rows = sqlx::query_file!(
-            "queries/claim_runs.sql",
-            executor,
-            i64::from(limit.get()),
-            lease.as_secs_f64(),
-            mark
-        )
-        .fetch_all(&self.pool)
-        .await
-        .doing("claim due runs")?;
+        let rows =
+            sqlx::query_file!("queries/claim_runs.sql", executor, i64::from(limit.get()), lease.as_secs_f64(), mark)
+                .fetch_all(&self.pool)
+                .await
+                .doing("claim due runs")?;
         let mut runs = rows
             .into_iter()
             .map(|row| {

@@ -169,10 +169,7 @@ impl Freed {
 }
 
 /// Locks the tasks whose failures in a row will change, before any run: tasks come first in every lock order.
-async fn lock_counted_tasks(
-    tx: &mut Transaction<'_, Postgres>,
-    conclusions: &[Conclusion],
-) -> Result<(), StoreError> {
+async fn lock_counted_tasks(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<(), StoreError> {
     let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
     let failed: Vec<bool> = conclusions.iter().map(|it| matches!(it.verdict, Verdict::Failed { .. })).collect();
     sqlx::query!(
@@ -199,10 +196,7 @@ async fn lock_counted_tasks(
 }
 
 /// Locks the rows that are still under their leases, in run id order.
-async fn lock_held(
-    tx: &mut Transaction<'_, Postgres>,
-    conclusions: &[Conclusion],
-) -> Result<Vec<Held>, StoreError> {
+async fn lock_held(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<Vec<Held>, StoreError> {
     let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
     let tokens: Vec<Uuid> = conclusions.iter().map(|it| it.lease.token.uuid()).collect();
     let rows = sqlx::query!(

@@ -90,11 +90,7 @@ impl Store {
     }
 }
 
-async fn publish(
-    tx: &mut Transaction<'_, Postgres>,
-    agent: AgentId,
-    event: NewEvent,
-) -> Result<Published, StoreError> {
+async fn publish(tx: &mut Transaction<'_, Postgres>, agent: AgentId, event: NewEvent) -> Result<Published, StoreError> {
     let event_id = event.id.unwrap_or_else(|| EventId::new().to_string());
     let key = OccurrenceKey::event(&event_id);
     let first_seen = sqlx::query_scalar!(
@@ -247,6 +243,7 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
         }
     }
     enter_runs(tx, &runs).await?;
+    // These are not listened to in turn: an event that nobody could take would otherwise echo.
     write_skipped(tx, &skipped).await?;
     Ok(answer)
 }

@@ -83,8 +83,9 @@ impl Store {
         rows.into_iter()
             .map(|row| {
                 Ok(StepRecord {
-                    state: StepState::from_text(&row.state)
-                        .ok_or_else(|| StoreError::unreadable(format!("step `{}` of run {run}", row.step), row.state))?,
+                    state: StepState::from_text(&row.state).ok_or_else(|| {
+                        StoreError::unreadable(format!("step `{}` of run {run}", row.step), row.state)
+                    })?,
                     index: u32::try_from(row.item).ok(),
                     step: row.step,
                     uses: row.uses,
@@ -124,11 +125,8 @@ impl Store {
         let Some(row) = row else { return Ok(Value::Null) };
         let steps: Vec<StepRecord> = serde_json::from_value(row.steps)
             .map_err(|error| StoreError::unreadable(format!("the steps of run {}", row.id), error))?;
-        let outputs: serde_json::Map<String, Value> = steps
-            .into_iter()
-            .filter(|step| step.index.is_none())
-            .map(|step| (step.step, step.output))
-            .collect();
+        let outputs: serde_json::Map<String, Value> =
+            steps.into_iter().filter(|step| step.index.is_none()).map(|step| (step.step, step.output)).collect();
         Ok(json!({ "run": { "id": row.id }, "steps": outputs }))
     }
 }

@@ -25,6 +25,7 @@ pub mod journal;
 pub mod outbox;
 pub mod planning;
 pub mod recovery;
+mod requests;
 pub mod retention;
 pub mod runs;
 mod skips;

@@ -73,10 +73,13 @@ impl Skipped {
     }
 }
 
-/// Writes skipped occurrences to history, with their events.
-pub(crate) async fn write_skipped(tx: &mut Transaction<'_, Postgres>, skipped: &[Skipped]) -> Result<(), StoreError> {
+/// Writes skipped occurrences to history, with their events; answers those, for whoever lets tasks listen to them.
+pub(crate) async fn write_skipped(
+    tx: &mut Transaction<'_, Postgres>,
+    skipped: &[Skipped],
+) -> Result<Vec<Told>, StoreError> {
     if skipped.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let each = |of: fn(&Skipped) -> Uuid| skipped.iter().map(of).collect::<Vec<_>>();
     let text = |of: fn(&Skipped) -> &str| skipped.iter().map(|it| of(it).to_owned()).collect::<Vec<_>>();
@@ -139,5 +142,6 @@ pub(crate) async fn write_skipped(tx: &mut Transaction<'_, Postgres>, skipped: &
             }),
         })
         .collect();
-    tell(tx, &told).await
+    tell(tx, &told).await?;
+    Ok(told)
 }
