@@ -14,10 +14,10 @@ server_directories() {
     printf '%s\n' /usr/bin /usr/sbin /usr/local/bin /opt/homebrew/bin /home/linuxbrew/.linuxbrew/bin
 }
 
-# Prints the directory that holds both `initdb` and `postgres`; fails when there is none.
+# Prints the directory that holds `initdb`, `pg_ctl` and `postgres`; fails when there is none.
 postgres_directory() {
     server_directories | while IFS= read -r directory; do
-        if [ -x "$directory/initdb" ] && [ -x "$directory/postgres" ]; then
+        if [ -x "$directory/initdb" ] && [ -x "$directory/pg_ctl" ] && [ -x "$directory/postgres" ]; then
             printf '%s\n' "$directory"
             break
         fi
