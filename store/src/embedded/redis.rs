@@ -149,12 +149,14 @@ fn is_whole(answer: &[u8]) -> bool {
 
 /// The whole configuration. `everysec`: a power cut costs a second of events, which the outbox has anyway.
 fn settings(socket: &Path, data: &Path, durability: Durability) -> String {
-    let append = if durability == Durability::Durable { "yes" } else { "no" };
+    // Tests take a numbered database each.
+    let (append, databases) = if durability == Durability::Durable { ("yes", 16) } else { ("no", 10_000) };
     // Double quotes with escapes are what its configuration reads.
     let quote = |path: &Path| format!("{:?}", path.display().to_string());
     format!(
         "# Written by Ordinaut at each start; changes are lost.
 port 0
+databases {databases}
 unixsocket {socket}
 unixsocketperm 700
 dir {data}
