@@ -28,6 +28,9 @@ const ANSWER_LIMIT: usize = 64 << 10;
 /// On SIGTERM Redis flushes its append-only file and ends.
 const STOP_STEPS: [(Signal, Duration); 2] =
     [(Signal::SIGTERM, Duration::from_secs(10)), (Signal::SIGKILL, Duration::from_secs(5))];
+/// One that was asked and kept silent is not waited for as long.
+const STUCK_STEPS: [(Signal, Duration); 2] =
+    [(Signal::SIGTERM, Duration::from_secs(2)), (Signal::SIGKILL, Duration::from_secs(5))];
 
 /// A Redis of ours that answers.
 #[derive(Debug, Clone)]
@@ -115,7 +118,7 @@ async fn stop_silent(site: &Site) -> Result<(), EmbeddedError> {
     let Some(process) = note.trim().parse().ok().and_then(Process::find) else { return Ok(()) };
     if process.program().is_some_and(|name| name.contains("redis") || name.contains("valkey")) {
         tracing::warn!(process.id = process.pid, "stopping a Redis that runs and does not answer");
-        process.stop(&STOP_STEPS).await?;
+        process.stop(&STUCK_STEPS).await?;
     }
     Ok(())
 }

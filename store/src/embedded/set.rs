@@ -99,7 +99,9 @@ pub async fn ensure_running(
                     on_change(&state);
                     told = Some(state.phase.clone());
                 }
-                if is_older(&state.version, want.version) {
+                // One that began after the question is the best there is, even when a mixed-up installation has
+                // an older `ordinaut` beside the caller: no end of replacing.
+                if is_older(&state.version, want.version) && state.started_at < asked_at {
                     if !matches!(state.phase, Phase::Stopping | Phase::Stopped) {
                         state.supervisor.signal(Signal::SIGTERM);
                     }
