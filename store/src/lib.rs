@@ -8,6 +8,7 @@
 //! - done: [`journal`], [`conclusions`], [`recovery`]
 //! - told: [`outbox`], [`wakeups`], `audit`
 //! - kept: [`retention`], [`executors`]
+//! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
 pub mod admission;
 pub mod agents;
@@ -16,6 +17,7 @@ pub mod catalog;
 pub mod claims;
 pub mod conclusions;
 mod connection;
+pub mod embedded;
 pub mod error;
 pub mod executors;
 mod failures;
@@ -30,6 +32,8 @@ pub mod retention;
 pub mod runs;
 mod skips;
 pub mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wakeups;
 
 pub use connection::{Caller, Role, Settings, Store, migrate};
