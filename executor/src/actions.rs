@@ -13,6 +13,9 @@ use ordinaut_schema::{
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+pub mod http;
+mod tls;
+
 /// One call of one step.
 #[derive(Debug, Clone)]
 pub struct StepCall {
