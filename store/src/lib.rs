@@ -8,6 +8,7 @@
 //! - done: [`journal`], [`conclusions`], [`recovery`]
 //! - told: [`outbox`], [`wakeups`], `audit`
 //! - kept: [`retention`], [`executors`]
+//! - `testing`, behind the feature of that name: fixtures over a database of the test's own
 
 pub mod admission;
 pub mod agents;
@@ -27,6 +28,8 @@ pub mod recovery;
 pub mod retention;
 pub mod runs;
 pub mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wakeups;
 
 pub use connection::{Caller, Role, Settings, Store, migrate};
