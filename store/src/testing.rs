@@ -9,10 +9,12 @@
 //! durability, takes [`PrivateServers`].
 
 mod database;
+mod fixture;
 mod private;
 mod servers;
 
 pub use database::{Database, database};
+pub use fixture::*;
 pub use private::PrivateServers;
 pub use servers::Servers;
 
