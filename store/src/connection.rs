@@ -97,10 +97,19 @@ impl Store {
                 ("timezone", "UTC"),
             ])
             .disable_statement_logging();
-        let role = settings.role;
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections)
-            .acquire_timeout(Duration::from_secs(10))
+        let pool =
+            PgPoolOptions::new().max_connections(settings.max_connections).acquire_timeout(Duration::from_secs(10));
+        Self::with_role(pool, options, settings.role, settings.deadline).await
+    }
+
+    /// As [`Store::connect`], over a pool and an address that the caller made: tests bring their own database.
+    pub(crate) async fn with_role(
+        pool: PgPoolOptions,
+        options: PgConnectOptions,
+        role: Role,
+        deadline: Duration,
+    ) -> Result<Self, StoreError> {
+        let pool = pool
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     let take_role = match role {
@@ -114,7 +123,7 @@ impl Store {
             .await
             .doing("connect to the database")?;
         let wakeups = Wakeups::new(pool.clone());
-        let store = Self { pool, deadline: settings.deadline, wakeups };
+        let store = Self { pool, deadline, wakeups };
         if role == Role::Mcp {
             store.refuse_bypass().await?;
         }

@@ -6,26 +6,34 @@
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`]
-//! - told: [`outbox`], [`wakeups`]
+//! - told: [`outbox`], [`wakeups`], `audit`
 //! - kept: [`retention`], [`executors`]
+//! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
 pub mod admission;
 pub mod agents;
+mod audit;
 pub mod catalog;
 pub mod claims;
 pub mod conclusions;
 mod connection;
+pub mod embedded;
 pub mod error;
 pub mod executors;
+mod failures;
 pub mod inbound;
 pub mod inbox;
 pub mod journal;
 pub mod outbox;
 pub mod planning;
 pub mod recovery;
+mod requests;
 pub mod retention;
 pub mod runs;
+mod skips;
 pub mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod wakeups;
 
 pub use connection::{Caller, Role, Settings, Store, migrate};

@@ -1,4 +1,9 @@
 //! Runs as people see them: in flight and over, in one shape; asked for, cancelled, retried.
+//!
+//! `live` is what every way of cancelling comes down to: a run's, a task's, the planner's `cancel_running`.
+
+mod live;
+mod row;
 
 use jiff::Timestamp;
 use ordinaut_schema::{
@@ -7,7 +12,11 @@ use ordinaut_schema::{
 };
 use serde_json::{Map, Value};
 
-use crate::{Caller, Store, StoreError};
+use crate::{Caller, Store, StoreError, error::Doing as _};
+
+use self::row::RunRow;
+
+pub(crate) use self::live::{Live, cancel_live};
 
 /// One run, wherever it is.
 #[derive(Debug, Clone)]
@@ -73,11 +82,22 @@ pub enum RetryFrom {
 
 impl Store {
     pub async fn find_run(&self, caller: &Caller, run: RunId) -> Result<RunRecord, StoreError> {
-        let _ = (caller, run);
-        todo!("helper D")
+        let agent = caller.agent;
+        self.transaction_as(caller, "find a run", move |mut tx| async move {
+            let row = sqlx::query_file_as!(RunRow, "queries/find_run.sql", agent.uuid(), run.uuid())
+                .fetch_optional(&mut *tx)
+                .await
+                .doing("find a run")?
+                .ok_or(StoreError::RunNotFound(run))?;
+            Ok((row.try_into()?, tx))
+        })
+        .await
     }
 
     /// Newest first; `before` is the last id of the page before.
+    ///
+    /// Newest is by id, which is by the occurrence's instant: a run keeps its place when it ends, so pages neither
+    /// repeat nor lose one. `until` is exclusive.
     pub async fn list_runs(
         &self,
         caller: &Caller,
@@ -85,38 +105,29 @@ impl Store {
         before: Option<RunId>,
         limit: u32,
     ) -> Result<Vec<RunRecord>, StoreError> {
-        let _ = (caller, filter, before, limit);
-        todo!("helper D")
-    }
-
-    /// Plans a run now. The same request id answers with the same run; `true` when it was there already.
-    ///
-    /// # Errors
-    /// [`StoreError::TaskState`] for a cancelled task.
-    pub async fn run_now(
-        &self,
-        caller: &Caller,
-        task: TaskId,
-        request_id: &str,
-        params: Option<Map<String, Value>>,
-    ) -> Result<(RunId, bool), StoreError> {
-        let _ = (caller, task, request_id, params);
-        todo!("the lead")
-    }
-
-    pub async fn cancel_run(
-        &self,
-        caller: &Caller,
-        run: RunId,
-        reason: Option<&str>,
-    ) -> Result<Cancelling, StoreError> {
-        let _ = (caller, run, reason);
-        todo!("the lead")
-    }
-
-    /// Plans a new run that retries a failed, cancelled or quarantined one.
-    pub async fn retry_run(&self, caller: &Caller, run: RunId, from: RetryFrom) -> Result<RunId, StoreError> {
-        let _ = (caller, run, from);
-        todo!("the lead")
+        let agent = caller.agent;
+        let task = filter.task.map(TaskId::uuid);
+        let states: Vec<_> = filter.states.iter().map(|state| state.as_str().to_owned()).collect();
+        let least = filter.since.map(|since| RunId::floor(since).uuid());
+        let end = filter.until.map(|until| RunId::floor(until).uuid());
+        self.transaction_as(caller, "list runs", move |mut tx| async move {
+            let rows = sqlx::query_file_as!(
+                RunRow,
+                "queries/list_runs.sql",
+                agent.uuid(),
+                task,
+                &states,
+                before.map(RunId::uuid),
+                least,
+                end,
+                i64::from(limit),
+            )
+            .fetch_all(&mut *tx)
+            .await
+            .doing("list runs")?;
+            let runs = rows.into_iter().map(RunRecord::try_from).collect::<Result<Vec<_>, _>>()?;
+            Ok((runs, tx))
+        })
+        .await
     }
 }

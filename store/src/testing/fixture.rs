@@ -1,0 +1,88 @@
+//! Fixtures over real PostgreSQL: a database of the test's own, seen in both roles and by its owner.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ordinaut_schema::{
+    action::Grants,
+    limits::Limits,
+    schedule::{Schedule, ScheduleKind, ScheduleSource},
+    task::{Accepted, TaskSpec, ZoneSource},
+    time::Zone,
+};
+use serde_json::{Value, json};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{Caller, Role, Store, StoreError};
+
+/// One database in three views. Made from what `#[sqlx::test]` hands to a test.
+#[derive(Debug, Clone)]
+pub struct Fixture {
+    pub mcp: Store,
+    pub executor: Store,
+    /// The owner's: for looking at rows, and for setting scenes that no verb sets.
+    pub owner: PgPool,
+}
+
+impl Fixture {
+    pub async fn open(pool: PgPoolOptions, address: PgConnectOptions) -> Result<Self, StoreError> {
+        let deadline = Duration::from_secs(30);
+        Ok(Self {
+            mcp: Store::with_role(pool.clone(), address.clone(), Role::Mcp, deadline).await?,
+            executor: Store::with_role(pool.clone(), address.clone(), Role::Executor, deadline).await?,
+            owner: pool
+                .connect_with(address)
+                .await
+                .map_err(|source| StoreError::Database { doing: "connect to the database", source })?,
+        })
+    }
+
+    /// Another agent beside the local one.
+    pub async fn agent(&self, name: &str) -> Result<Caller, StoreError> {
+        let (agent, _token) = self.executor.add_agent(name, None, &Grants::default(), &[], None).await?;
+        Ok(Caller { agent, principal: name.to_owned(), client: None })
+    }
+}
+
+/// A definition as acceptance would have it, counting from `now`: `schedule` is `(kind, expr)`.
+///
+/// # Panics
+/// The schedule is not one.
+pub fn accepted(title: &str, (kind, expr): (ScheduleKind, &str), now: Timestamp) -> Accepted {
+    accepted_with(title, (kind, expr), now, json!({}))
+}
+
+/// As [`accepted`], with `fields` of a stored definition set over the defaults.
+///
+/// # Panics
+/// The schedule is not one, or the fields are not those of a definition.
+pub fn accepted_with(title: &str, (kind, expr): (ScheduleKind, &str), now: Timestamp, fields: Value) -> Accepted {
+    let zone = Zone::utc();
+    let source = ScheduleSource { kind, expr, zone: Some(&zone), anchor: now };
+    let schedule = Schedule::parse(source, &Limits::DEFAULT).expect("a fixture's schedule is valid");
+    let mut stored = json!({
+        "title": title,
+        "schedule_kind": kind,
+        "schedule_expr": schedule.normalised(),
+        "timezone": zone.name(),
+        "anchored_at": now,
+        "misfire": "run_latest",
+        "misfire_limit": 100,
+        "overlap": "skip",
+        "queue_limit": 100,
+        "concurrency_limit": 1,
+        "priority": 5,
+        "run_timeout": "1h",
+        "pause_after_failures": 10,
+        "retry": { "max_attempts": 4, "backoff": "exponential_jitter", "initial": "1s", "max": "5m" },
+        "pipeline": [],
+    });
+    if let (Value::Object(stored), Value::Object(fields)) = (&mut stored, fields) {
+        stored.extend(fields);
+    }
+    let spec = TaskSpec::from_stored(stored).expect("a fixture's definition is one");
+    Accepted { spec, schedule, zone_source: ZoneSource::Task, warnings: Vec::new() }
+}
