@@ -1,5 +1,7 @@
 //! HTTP steps against real local servers, and against a canary that must never be reached.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -350,7 +352,7 @@ async fn an_unexpected_status_is_typed_and_says_when_to_try_again() {
 }
 
 /// Answers each connection with fixed bytes, then holds it open or closes it.
-async fn raw(answer: Vec<u8>, hold: bool) -> (SocketAddr, JoinSet<()>) {
+async fn raw(answer: Vec<u8>, keep_open: bool) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
@@ -362,7 +364,7 @@ async fn raw(answer: Vec<u8>, hold: bool) -> (SocketAddr, JoinSet<()>) {
             assert!(read > 0);
             // The other side may have hung up already; that is what some tests want.
             let _ = stream.write_all(&answer).await;
-            if hold {
+            if keep_open {
                 held.push(stream);
             }
         }
