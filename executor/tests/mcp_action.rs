@@ -13,6 +13,10 @@ use std::{
 use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use ordinaut_executor::actions::{
     Action, StepCall,
+    http::{
+        HttpAction, HttpLimits,
+        guard::{Guard, SystemResolver},
+    },
     mcp::{McpSettings, McpTools},
 };
 use ordinaut_schema::{
@@ -55,6 +59,10 @@ fn write_servers(file: &Path, servers: &Value) {
 }
 
 fn tools_of(place: &Place, servers: &Value) -> McpTools {
+    tools_with(place, servers, Duration::from_secs(20))
+}
+
+fn tools_with(place: &Place, servers: &Value, handshake_timeout: Duration) -> McpTools {
     let file = place.file("servers.json");
     write_servers(&file, servers);
     McpTools::new(McpSettings {
@@ -63,7 +71,7 @@ fn tools_of(place: &Place, servers: &Value) -> McpTools {
             ("PATH".to_owned(), OsString::from("/usr/bin:/bin")),
             ("HOME".to_owned(), place.0.clone().into_os_string()),
         ]),
-        handshake_timeout: Duration::from_secs(20),
+        handshake_timeout,
         end_grace: Duration::from_millis(500),
         ..McpSettings::default()
     })
@@ -223,6 +231,28 @@ async fn a_server_that_hangs_in_the_handshake_does_not_hold_its_caller() {
     tools.close().await;
 }
 
+/// Bytes of memory that this process holds; `None` where that cannot be asked so easily.
+fn resident_bytes() -> Option<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(pages.split(' ').nth(1)?.parse::<u64>().ok()? * 4096)
+}
+
+#[tokio::test]
+async fn a_server_that_floods_is_given_up_within_bounded_memory() {
+    for command in ["cat /dev/zero", "yes"] {
+        let place = Place::new("floods");
+        let floods = json!({"floods": {"command": "sh", "args": ["-c", command]}});
+        let tools = tools_with(&place, &floods, Duration::from_secs(1));
+        let before = resident_bytes();
+        let failure = run(&tools, "floods.any", json!({})).await.unwrap_err();
+        assert_eq!((failure.kind, failure.sent), (ErrorKind::Connection, false), "{failure}");
+        if let (Some(before), Some(after)) = (before, resident_bytes()) {
+            assert!(after.saturating_sub(before) < 64 * 1024 * 1024, "{command}: {before} to {after} bytes");
+        }
+        tools.close().await;
+    }
+}
+
 #[tokio::test]
 async fn closing_kills_the_whole_group_even_a_grandchild_that_ignores_sigterm() {
     let place = Place::new("group");
@@ -294,9 +324,8 @@ async fn a_survey_describes_every_tool_with_its_hints_and_hash() {
     tools.close().await;
 }
 
-#[tokio::test]
-async fn a_server_is_called_over_streamable_http() {
-    let place = Place::new("http");
+/// The example server over HTTP, and its address.
+async fn serve_http() -> (tokio::process::Child, String) {
     let mut server = Command::new(SERVER)
         .args(["--faults", "--http", "127.0.0.1:0"])
         .stdout(Stdio::piped())
@@ -305,6 +334,31 @@ async fn a_server_is_called_over_streamable_http() {
         .unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let base = lines.next_line().await.unwrap().unwrap();
+    (server, base)
+}
+
+#[tokio::test]
+async fn the_example_server_has_pages_for_http_steps() {
+    let (_server, base) = serve_http().await;
+    let allowed = base.trim_start_matches("http://").parse().unwrap();
+    let http = HttpAction::new(Guard::new(vec![allowed], SystemResolver), HttpLimits::default());
+    let get = async |path: &str| {
+        http.execute(call("http.get", json!({"url": format!("{base}{path}")}))).await.unwrap()["body"].clone()
+    };
+    let forecast = get("/forecast?city=Chisinau").await;
+    assert!(forecast["temperature"].is_i64(), "{forecast}");
+    let first = get("/page").await;
+    assert_eq!((get("/page").await, get("/page").await), (first.clone(), first.clone()));
+    assert_ne!(get("/page").await, first, "a new edition comes with every third visit");
+    let put = call("http.put", json!({"url": format!("{base}/page"), "body": "News!"}));
+    http.execute(put).await.unwrap();
+    assert_eq!(get("/page").await, "News!");
+}
+
+#[tokio::test]
+async fn a_server_is_called_over_streamable_http() {
+    let place = Place::new("http");
+    let (mut server, base) = serve_http().await;
     let tools = tools_of(&place, &json!({"remote": {"type": "http", "url": format!("{base}/mcp")}}));
     let output = run(&tools, "remote.get_weather", json!({"city": "Oslo"})).await.unwrap();
     assert_eq!(output["city"], "Oslo");
@@ -313,6 +367,6 @@ async fn a_server_is_called_over_streamable_http() {
 
     server.kill().await.unwrap();
     let gone = run(&tools, "remote.get_weather", json!({"city": "Oslo"})).await.unwrap_err();
-    assert_eq!(gone.kind, ErrorKind::Connection, "{gone}");
+    assert_eq!((gone.kind, gone.sent), (ErrorKind::Connection, false), "{gone}");
     tools.close().await;
 }
