@@ -19,6 +19,7 @@ pub mod data;
 pub mod event;
 pub mod http;
 pub mod inbox;
+pub mod mcp;
 mod tls;
 
 /// One call of one step.
