@@ -5,6 +5,7 @@
 
 use std::{future::Future, time::Duration};
 
+use async_trait::async_trait;
 use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -35,11 +36,15 @@ pub enum EventsError {
     Store(#[from] ordinaut_store::StoreError),
 }
 
+/// What is done with a connection until it breaks.
+#[async_trait]
+trait Work: Send {
+    /// Works until the drain, or until Redis or the store fails.
+    async fn work(&mut self, connection: MultiplexedConnection) -> Result<(), EventsError>;
+}
+
 /// Connects and works, again and again with growing pauses, until `drain`.
-async fn keep_working<W>(service: &'static str, client: &Client, drain: &CancellationToken, mut work: W)
-where
-    W: AsyncFnMut(MultiplexedConnection) -> Result<(), EventsError>,
-{
+async fn keep_working(service: &'static str, client: &Client, drain: &CancellationToken, mut work: impl Work) {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(3)))
         .set_response_timeout(Some(BLOCK + ANSWER));
@@ -53,7 +58,7 @@ where
                 info!("{service}: Redis is back");
                 told = false;
             }
-            work(connection).await
+            work.work(connection).await
         }
         .await;
         let Err(error) = ended else { continue };

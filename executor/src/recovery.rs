@@ -3,15 +3,10 @@
 //! A lease is taken only after this process watched it stay unrenewed for a full lease by its own monotonic clock: a
 //! leap of the database's clock expires nothing. Any executor may do any of this at any time.
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use ordinaut_store::{
-    Store, StoreError,
-    claims::Lease,
-    recovery::HeldLease,
-    retention::Retention,
-};
+use ordinaut_store::{Store, StoreError, claims::Lease, recovery::HeldLease, retention::Retention};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,6 +18,8 @@ use crate::metrics;
 const ADMITTED: u32 = 500;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const RETENTION: Duration = Duration::from_secs(3600);
+/// Sooner after a failure: a missing partition would not wait an hour.
+const RETENTION_RETRY: Duration = Duration::from_secs(60);
 
 /// How this process recovers and keeps.
 #[derive(Debug, Clone)]
@@ -45,21 +42,41 @@ pub async fn serve(
     let (store, settings) = (&store, &settings);
     let watch = async {
         let mut watched = Watch::default();
-        every("recovery", settings.lease / 4, &drain, async || {
-            let freed = recover(store, settings, &mut watched).await?;
-            let admitted = store.admit_blocked(ADMITTED).await?;
-            if freed + admitted > 0 {
-                wake.notify_one();
+        loop {
+            match recover(store, settings, &mut watched).await {
+                Ok(0) => {}
+                Ok(_freed) => wake.notify_one(),
+                Err(error) => note("recovery", &error),
             }
-            Ok(())
-        })
-        .await;
+            if !rest(settings.lease / 4, &drain).await {
+                return;
+            }
+        }
     };
-    let heartbeat = every("heartbeat", HEARTBEAT, &drain, async || report(store, settings, "running").await);
-    let retention = every("retention", RETENTION, &drain, async || {
-        store.make_partitions().await?;
-        store.drop_old(settings.kept).await
-    });
+    let heartbeat = async {
+        loop {
+            if let Err(error) = report(store, settings, "running").await {
+                note("heartbeat", &error);
+            }
+            if !rest(HEARTBEAT, &drain).await {
+                return;
+            }
+        }
+    };
+    let retention = async {
+        loop {
+            let pause = match keep(store, settings.kept).await {
+                Ok(()) => RETENTION,
+                Err(error) => {
+                    note("retention", &error);
+                    RETENTION_RETRY
+                }
+            };
+            if !rest(pause, &drain).await {
+                return;
+            }
+        }
+    };
     tokio::join!(watch, heartbeat, retention);
     // Whoever asks whether anything will happen should know that this one is leaving.
     if let Err(error) = report(store, settings, "draining").await {
@@ -73,41 +90,34 @@ pub async fn report(store: &Store, settings: &Settings, state: &str) -> Result<(
     store.report_executor(settings.executor, &settings.name, env!("CARGO_PKG_VERSION"), state).await
 }
 
-/// Does `work` now and then every `pace` until `drain`; a failure is logged and costs one pace.
-async fn every(
-    service: &'static str,
-    pace: Duration,
-    drain: &CancellationToken,
-    mut work: impl AsyncFnMut() -> Result<(), StoreError>,
-) {
-    loop {
-        if let Err(error) = work().await {
-            metrics::get().store_errors.add(1, &[opentelemetry::KeyValue::new("service", service)]);
-            warn!(error = &error as &dyn std::error::Error, "{service} failed; trying again in {pace:?}");
-        }
-        if drain.run_until_cancelled(tokio::time::sleep(pace)).await.is_none() {
-            return;
-        }
-    }
+async fn keep(store: &Store, kept: Retention) -> Result<(), StoreError> {
+    store.make_partitions().await?;
+    store.drop_old(kept).await
 }
 
-fn recover<'w>(
-    store: &'w Store,
-    settings: &'w Settings,
-    watched: &'w mut Watch,
-) -> impl Future<Output = Result<u32, StoreError>> + 'w {
-    async move {
-        let held = store.held_leases().await?;
-        let over = watched.observe(&held, Instant::now(), settings.lease);
-        if over.is_empty() {
-            return Ok(0);
-        }
+/// `false` when `drain` came first.
+async fn rest(pause: Duration, drain: &CancellationToken) -> bool {
+    drain.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
+}
+
+fn note(service: &'static str, error: &StoreError) {
+    metrics::get().store_errors.add(1, &[opentelemetry::KeyValue::new("service", service)]);
+    warn!(error = error as &dyn std::error::Error, "{service} failed; it is tried again");
+}
+
+/// Takes what is over and lets in what has room; answers how many runs may be claimable now.
+async fn recover(store: &Store, settings: &Settings, watched: &mut Watch) -> Result<u32, StoreError> {
+    let held = store.held_leases().await?;
+    let over = watched.observe(&held, Instant::now(), settings.lease);
+    let mut freed = 0;
+    if !over.is_empty() {
         let (recovered, quarantined) = store.recover_runs(&over, settings.max_crashes).await?;
         metrics::get().runs_recovered.add(recovered.into(), &[]);
         metrics::get().runs_quarantined.add(quarantined.into(), &[]);
         info!(recovered, quarantined, "took {} runs from executors that are gone", recovered + quarantined);
-        Ok(recovered)
+        freed = recovered;
     }
+    Ok(freed + store.admit_blocked(ADMITTED).await?)
 }
 
 /// The leases seen, and since when each has not been renewed.

@@ -29,10 +29,8 @@ pub struct Exposition(Registry);
 /// Installs the meter provider. Instruments made before this count into nothing.
 pub fn count() -> anyhow::Result<Exposition> {
     let registry = Registry::new();
-    let exporter = opentelemetry_prometheus::exporter()
-        .with_registry(registry.clone())
-        .build()
-        .context("prepare the metrics")?;
+    let exporter =
+        opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().context("prepare the metrics")?;
     opentelemetry::global::set_meter_provider(SdkMeterProvider::builder().with_reader(exporter).build());
     Ok(Exposition(registry))
 }

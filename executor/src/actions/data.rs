@@ -20,8 +20,11 @@ pub fn render(uses: &str, with: &Value, scope: &Scope) -> Result<Value, StepFail
         return template::render(with, scope);
     }
     let is_expression = |name: &str| EXPRESSIONS.contains(&name);
-    let plain: Map<String, Value> =
-        fields.iter().filter(|(name, _)| !is_expression(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let plain: Map<String, Value> = fields
+        .iter()
+        .filter(|(name, _)| !is_expression(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     let mut rendered = template::render(&Value::Object(plain), scope)?;
     if let Value::Object(rendered) = &mut rendered {
         let expressions = fields.iter().filter(|(name, _)| is_expression(name));

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ordinaut_schema::id::{EventId, LeaseToken, Shard};
 use ordinaut_store::{
     Store,
@@ -16,7 +17,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{EVENTS, EventsError, keep_working, until};
+use super::{EVENTS, EventsError, Work, keep_working, until};
 use crate::{metrics, progress::ProgressEvent};
 
 /// Events of one pipeline.
@@ -38,11 +39,8 @@ pub struct Settings {
 /// Relays until `drain`.
 pub async fn serve(store: Store, client: Client, settings: Settings, drain: CancellationToken) -> anyhow::Result<()> {
     let token = LeaseToken::from_uuid(EventId::new().uuid());
-    keep_working("event relay", &client, &drain, async |connection| {
-        let mut relay = Relay { store: &store, connection, settings, token, inspected_at: None };
-        relay.serve(&drain).await
-    })
-    .await;
+    let relay = Relay { store, settings, token, drain: drain.clone() };
+    keep_working("event relay", &client, &drain, relay).await;
     Ok(())
 }
 
@@ -50,44 +48,68 @@ pub async fn serve(store: Store, client: Client, settings: Settings, drain: Canc
 pub async fn serve_progress(
     client: Client,
     settings: Settings,
-    mut progress: mpsc::Receiver<ProgressEvent>,
+    progress: mpsc::Receiver<ProgressEvent>,
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
-    keep_working("progress", &client, &drain, async |mut connection| {
+    let telling = Telling { settings, progress, drain: drain.clone() };
+    keep_working("progress", &client, &drain, telling).await;
+    Ok(())
+}
+
+struct Telling {
+    settings: Settings,
+    progress: mpsc::Receiver<ProgressEvent>,
+    drain: CancellationToken,
+}
+
+#[async_trait]
+impl Work for Telling {
+    async fn work(&mut self, mut connection: MultiplexedConnection) -> Result<(), EventsError> {
         let mut waiting = Vec::new();
         loop {
             waiting.clear();
-            match until(&drain, progress.recv_many(&mut waiting, BATCH as usize)).await {
+            match until(&self.drain, self.progress.recv_many(&mut waiting, BATCH as usize)).await {
                 None | Some(0) => break,
                 Some(_) => {}
             }
             let mut pipeline = redis::pipe();
             for event in &waiting {
-                add_progress(&mut pipeline, event, settings.kept);
+                add_progress(&mut pipeline, event, self.settings.kept);
             }
             pipeline.exec_async(&mut connection).await?;
         }
         // Every sender is gone, or the process drains: either way there is nothing left to tell.
-        drain.cancelled().await;
+        self.drain.cancelled().await;
         Ok(())
-    })
-    .await;
-    Ok(())
+    }
 }
 
-struct Relay<'a> {
-    store: &'a Store,
-    connection: MultiplexedConnection,
+struct Relay {
+    store: Store,
     settings: Settings,
     token: LeaseToken,
+    drain: CancellationToken,
+}
+
+#[async_trait]
+impl Work for Relay {
+    async fn work(&mut self, connection: MultiplexedConnection) -> Result<(), EventsError> {
+        Relaying { relay: self, connection, inspected_at: None }.serve().await
+    }
+}
+
+struct Relaying<'a> {
+    relay: &'a Relay,
+    connection: MultiplexedConnection,
     inspected_at: Option<Instant>,
 }
 
-impl Relay<'_> {
-    async fn serve(&mut self, drain: &CancellationToken) -> Result<(), EventsError> {
+impl Relaying<'_> {
+    async fn serve(&mut self) -> Result<(), EventsError> {
+        let drain = &self.relay.drain;
         while !drain.is_cancelled() {
-            let shard = self.settings.shard;
-            let Some(mut lease) = self.store.take_relay(shard, self.token, LEASE).await? else {
+            let shard = self.relay.settings.shard;
+            let Some(mut lease) = self.relay.store.take_relay(shard, self.relay.token, LEASE).await? else {
                 // Another relays: what it knows of Redis must be looked at again once it is our turn.
                 self.inspected_at = None;
                 until(drain, tokio::time::sleep(LEASE / 3)).await;
@@ -96,7 +118,7 @@ impl Relay<'_> {
             let taken_at = Instant::now();
             // Renewed well before it ends: nothing is sent under a lease that may be over.
             while taken_at.elapsed() < LEASE / 3 && !drain.is_cancelled() {
-                if !self.round(&mut lease, drain).await? {
+                if !self.round(&mut lease).await? {
                     break;
                 }
             }
@@ -105,25 +127,25 @@ impl Relay<'_> {
     }
 
     /// Sends the next batch; `false` when the lease is lost.
-    async fn round(&mut self, lease: &mut RelayLease, drain: &CancellationToken) -> Result<bool, EventsError> {
+    async fn round(&mut self, lease: &mut RelayLease) -> Result<bool, EventsError> {
         if self.inspected_at.is_none_or(|at| at.elapsed() >= INSPECTION) && !self.inspect(lease).await? {
             return Ok(false);
         }
-        let events = self.store.read_outbox(self.settings.shard, lease.told, BATCH).await?;
+        let events = self.relay.store.read_outbox(self.relay.settings.shard, lease.told, BATCH).await?;
         let Some(last) = events.last() else {
-            until(drain, tokio::time::sleep(IDLE)).await;
+            until(&self.relay.drain, tokio::time::sleep(IDLE)).await;
             return Ok(true);
         };
         let told = last.position;
         let mut pipeline = redis::pipe();
         for event in &events {
-            add(&mut pipeline, event, self.settings.kept);
+            add(&mut pipeline, event, self.relay.settings.kept);
         }
         let ids: Vec<String> = pipeline.query_async(&mut self.connection).await?;
         lease.told = told;
         lease.last_stream_id = ids.into_iter().next_back();
         metrics::get().events_published.add(events.len() as u64, &[]);
-        Ok(self.store.move_relay(self.settings.shard, lease).await?)
+        Ok(self.relay.store.move_relay(self.relay.settings.shard, lease).await?)
     }
 
     /// Makes sure that Redis still has the last event it was told; if not, goes back to the start of the window.
@@ -141,7 +163,7 @@ impl Relay<'_> {
         let length: usize = redis::cmd("XLEN").arg(EVENTS).query_async(&mut self.connection).await?;
         let same_server = lease.redis_run_id.is_none() || lease.redis_run_id == run_id;
         self.inspected_at = Some(Instant::now());
-        let seen = Seen { same_server, has_last, full: length >= self.settings.kept };
+        let seen = Seen { same_server, has_last, full: length >= self.relay.settings.kept };
         if seen.is_lost() {
             warn!("Redis lost events that it had been told; telling all of the outbox window again");
             metrics::get().events_republished.add(1, &[]);
@@ -155,7 +177,7 @@ impl Relay<'_> {
             info!("Redis was restarted and still has what it was told");
         }
         lease.redis_run_id = run_id;
-        Ok(self.store.move_relay(self.settings.shard, lease).await?)
+        Ok(self.relay.store.move_relay(self.relay.settings.shard, lease).await?)
     }
 }
 
@@ -181,23 +203,16 @@ impl Seen {
 
 fn add(pipeline: &mut Pipeline, event: &OutboxEvent, kept: usize) {
     let text = |id: Option<String>| id.unwrap_or_default();
-    pipeline
-        .cmd("XADD")
-        .arg(EVENTS)
-        .arg("MAXLEN")
-        .arg("~")
-        .arg(kept)
-        .arg("*")
-        .arg(&[
-            ("event_id", event.event.to_string()),
-            ("sequence", event.position.id.to_string()),
-            ("topic", event.topic.clone()),
-            ("at", event.at.to_string()),
-            ("agent", event.agent.to_string()),
-            ("task", text(event.task.map(|id| id.to_string()))),
-            ("run", text(event.run.map(|id| id.to_string()))),
-            ("payload", event.payload.to_string()),
-        ]);
+    pipeline.cmd("XADD").arg(EVENTS).arg("MAXLEN").arg("~").arg(kept).arg("*").arg(&[
+        ("event_id", event.event.to_string()),
+        ("sequence", event.position.id.to_string()),
+        ("topic", event.topic.clone()),
+        ("at", event.at.to_string()),
+        ("agent", event.agent.to_string()),
+        ("task", text(event.task.map(|id| id.to_string()))),
+        ("run", text(event.run.map(|id| id.to_string()))),
+        ("payload", event.payload.to_string()),
+    ]);
 }
 
 fn add_progress(pipeline: &mut Pipeline, event: &ProgressEvent, kept: usize) {

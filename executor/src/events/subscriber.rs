@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use ordinaut_schema::{event::check_published_topic, limits::Limits};
 use ordinaut_store::{Caller, Store, StoreError, inbound::NewEvent};
 use redis::{
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{BLOCK, DEAD, EventsError, INBOUND, keep_working, until};
+use super::{BLOCK, DEAD, EventsError, INBOUND, Work, keep_working, until};
 use crate::{metrics, worker::chain};
 
 const GROUP: &str = "ordinaut";
@@ -32,12 +33,23 @@ const DEAD_KEPT: usize = 1_000;
 
 /// Reads until `drain`. `consumer` names this process within the group.
 pub async fn serve(store: Store, client: Client, consumer: String, drain: CancellationToken) -> anyhow::Result<()> {
-    keep_working("inbound events", &client, &drain, async |connection| {
-        let mut inbound = Inbound { store: &store, connection, consumer: &consumer, swept_at: None };
-        inbound.serve(&drain).await
-    })
-    .await;
+    let reader = Reader { store, consumer, drain: drain.clone() };
+    keep_working("inbound events", &client, &drain, reader).await;
     Ok(())
+}
+
+struct Reader {
+    store: Store,
+    consumer: String,
+    drain: CancellationToken,
+}
+
+#[async_trait]
+impl Work for Reader {
+    async fn work(&mut self, connection: MultiplexedConnection) -> Result<(), EventsError> {
+        let mut inbound = Inbound { store: &self.store, connection, consumer: &self.consumer, swept_at: None };
+        inbound.serve(&self.drain).await
+    }
 }
 
 struct Inbound<'a> {
@@ -137,7 +149,10 @@ impl Inbound<'_> {
             };
             if !claimed.deleted_ids.is_empty() {
                 metrics::get().inbound_trimmed.add(claimed.deleted_ids.len() as u64, &[]);
-                warn!("{} inbound events were trimmed from the stream before they were read", claimed.deleted_ids.len());
+                warn!(
+                    "{} inbound events were trimmed from the stream before they were read",
+                    claimed.deleted_ids.len()
+                );
             }
             if !claimed.claimed.is_empty() {
                 info!("taking over {} inbound events that their reader abandoned", claimed.claimed.len());
@@ -236,7 +251,8 @@ impl Entry {
     /// Reads the fields; the error says what is wrong with them and how they should be.
     fn read(entry: &StreamId) -> Result<Self, String> {
         let field = |name: &str| entry.map.get(name).and_then(text).filter(|text| !text.is_empty());
-        let topic = field("topic").ok_or("the field `topic` is missing: XADD ordinaut:inbound * topic a.b data '{}'")?;
+        let topic =
+            field("topic").ok_or("the field `topic` is missing: XADD ordinaut:inbound * topic a.b data '{}'")?;
         check_published_topic(&topic).map_err(|fault| fault.message)?;
         let payload = match field("data") {
             None => Value::Object(serde_json::Map::new()),
