@@ -157,6 +157,7 @@ impl<F: FnMut(&SetState) + Send> Supervisor<'_, F> {
             if state.phase == Phase::Running {
                 return;
             }
+            info!(phase = %phase, "the embedded set is {phase}");
             state.phase = phase;
             state.updated_at = Timestamp::now();
             on_change(state);
