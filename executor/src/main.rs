@@ -60,8 +60,15 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let machine = Machine {
         config_dir: Some(layout.config_dir),
         environment: PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?))).collect(),
-        host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default(),
+        host: host(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(daemon::run(config, machine, exposition))
+}
+
+/// What people call this machine; only shown.
+fn host() -> String {
+    env::var("HOSTNAME")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
 }
