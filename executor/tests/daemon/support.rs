@@ -84,8 +84,7 @@ impl House {
         let asked = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let until = asked.clone();
-        let ended = runtime
-            .spawn(async move { daemon::run_until(until.cancelled(), config, Machine::default(), exposition).await });
+        let ended = runtime.spawn(daemon::run_until(until.cancelled_owned(), config, Machine::default(), exposition));
         let executor = Executor { runtime: Some(runtime), asked, ended, address: port };
         eventually("the executor is ready", async || match TcpStream::connect(port).await {
             Ok(_) => (executor.ask("/readyz").await.0 == 200).then_some(()),
