@@ -209,6 +209,11 @@ impl Daemon {
     ) -> anyhow::Result<()> {
         let store = self.store.clone();
         let clock = DatabaseClock::new(store.now().await.context("read the database's clock")?);
+        // Before anything is written: PostgreSQL refuses a row that was on its way to the default partition while the
+        // one it belongs to was made.
+        if let Err(error) = store.make_partitions().await {
+            warn!(error = &error as &dyn std::error::Error, "could not make partitions; trying again later");
+        }
         let (wake, hinted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let listener = bind(config.executor.listen).await?;
         info!("health and metrics on http://{}", listener.local_addr()?);
