@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// How long start-up waits for a database that does not answer yet.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 const DEFAULT_LISTEN: &str = "127.0.0.1:7448";
 
 /// What the environment says beyond [`Config`].

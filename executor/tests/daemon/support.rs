@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Waits until `look` finds something.
 pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(found) = look().await {
             return found;
@@ -88,12 +88,10 @@ impl House {
         let until = asked.clone();
         let ended = runtime.spawn(daemon::run_until(until.cancelled_owned(), config, Machine::default(), exposition));
         let executor = Executor { runtime: Some(runtime), asked, ended, address: port };
-        eventually("the executor is ready", async || match TcpStream::connect(port).await {
-            Ok(_) => (executor.ask("/readyz").await.0 == 200).then_some(()),
-            Err(_) => {
-                assert!(!executor.ended.is_finished(), "the executor ended at once");
-                None
-            }
+        eventually("the executor is ready", async || {
+            assert!(!executor.ended.is_finished(), "the executor ended at once");
+            TcpStream::connect(port).await.ok()?;
+            (executor.ask("/readyz").await.0 == 200).then_some(())
         })
         .await;
         executor
