@@ -46,7 +46,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info,rmcp=warn".to_owned(), format: LogFormat::Pretty }
+        Self { filter: "info,rmcp=warn,opentelemetry=warn,sqlx=warn".to_owned(), format: LogFormat::Pretty }
     }
 }
 

@@ -160,7 +160,7 @@ async fn connect(config: Config) -> anyhow::Result<Store> {
         };
         match opened.await {
             Ok(store) => return Ok(store),
-            Err(error) if begun.elapsed() < START_LIMIT => {
+            Err(error) if error.is_retryable() && begun.elapsed() < START_LIMIT => {
                 let error = anyhow::Error::from(error);
                 warn!("cannot use the database yet: {error:#}");
                 tokio::time::sleep(pause).await;
