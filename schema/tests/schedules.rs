@@ -133,3 +133,12 @@ fn all_bad_fields_are_named_at_once() {
     let faults = parse(ScheduleKind::Rrule, "FREQ=DAILY;BYHOUR=24;BYMINUTE=60", Some(&Zone::utc())).unwrap_err();
     assert_eq!(faults.len(), 2);
 }
+
+#[test]
+fn a_wall_clock_that_goes_back_over_midnight_gives_the_old_day_again() {
+    // St. John's left double summer time in 1988 at 00:01 on a Sunday, two hours back to Saturday.
+    let zone = Zone::find("America/St_Johns").unwrap();
+    let schedule = parse(ScheduleKind::Cron, "0 * * * 6", Some(&zone)).unwrap();
+    let next = schedule.next_after("1988-10-30T01:30:58Z".parse().unwrap()).unwrap();
+    assert_eq!(next, Some("1988-10-30T02:30:00Z".parse().unwrap()));
+}
