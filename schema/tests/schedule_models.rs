@@ -205,6 +205,36 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn any_rule_made_of_valid_parts_is_answered_and_reads_back(
+        freq in select(vec!["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY"]),
+        parts in proptest::sample::subsequence(
+            vec![
+                "INTERVAL=7", "INTERVAL=86401", "INTERVAL=4294967295", "BYMONTH=2", "BYMONTH=1,6,12", "BYMONTHDAY=29",
+                "BYMONTHDAY=-31,30", "BYYEARDAY=366,-1", "BYWEEKNO=53,-53", "BYDAY=MO", "BYDAY=-53SU,2TU", "BYHOUR=2,3",
+                "BYMINUTE=0,30,59", "BYSECOND=0,60", "BYSETPOS=-1", "BYSETPOS=366", "WKST=SU", "COUNT=50",
+                "UNTIL=20300101T000000Z",
+            ],
+            0..6,
+        ),
+        zone in zones(),
+        year in 1_i16..2500,
+    ) {
+        let parts: String = parts.iter().map(|part| format!(";{part}")).collect();
+        let text = format!("DTSTART;TZID={}:{year:04}0131T023000\nRRULE:FREQ={freq}{parts}", zone.name());
+        let Ok(schedule) = parse(ScheduleKind::Rrule, &text, None) else { return Ok(()) };
+        prop_assert!(schedule.describe().ends_with(zone.name()));
+        let again = parse(ScheduleKind::Rrule, schedule.normalised(), None).unwrap();
+        let after = "2026-11-23T11:00:00Z".parse().unwrap();
+        let (next, same) = (schedule.upcoming(after, None, 3), again.upcoming(after, None, 3));
+        prop_assert!(next.iter().flatten().all(|it| it.at > after));
+        prop_assert_eq!(next, same, "{}", text);
+    }
+}
+
 /// A rule of whole days in UTC, by its definition.
 #[derive(Debug, Clone)]
 struct RuleModel {
