@@ -1,5 +1,7 @@
 //! Definitions, from text to spec and back, sentence by sentence of SPEC section 4.
 
+#![expect(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests read better so")]
+
 use std::{collections::HashSet, time::Duration};
 
 use ordinaut_schema::{
@@ -394,6 +396,45 @@ fn an_output_is_judged_whole_by_expect() {
         judge_output(&json!({"$ref": "#"}), &json!({})).is_ok()
             || judge_output(&json!({"$ref": "#"}), &json!({})).is_err()
     );
+}
+
+#[test]
+fn a_hostile_schema_is_refused_before_it_can_hang_or_overflow() {
+    let chain: Map<String, Value> = (0..40)
+        .map(|n| {
+            let next = json!({"$ref": format!("#/$defs/a{}", n + 1)});
+            (format!("a{n}"), if n == 39 { json!({"type": "object"}) } else { json!({"allOf": [next, next]}) })
+        })
+        .collect();
+    for schema in [
+        json!({"$ref": "#"}),
+        json!({"allOf": [{"$ref": "#"}]}),
+        json!({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+        json!({"not": {"$ref": "#"}}),
+        json!({"properties": {"a": {"$ref": "#/properties/b"}, "b": {"items": {"$ref": "#/properties/a"}}}}),
+        json!({"$ref": "#/$defs/a0", "$defs": chain}),
+    ] {
+        let definition = task(json!([{"uses": "http.get", "with": {"url": "https://a.example"}, "expect": schema}]));
+        assert_eq!(fault(&definition).code, FaultCode::BadSchema);
+        assert_eq!(judge_output(&schema, &json!({"a": 1})).unwrap_err().kind, ErrorKind::InvalidOutput);
+    }
+    let shared = json!({"$defs": {"name": {"type": "string"}},
+                        "properties": {"a": {"$ref": "#/$defs/name"}, "b": {"$ref": "#/$defs/name"}}});
+    assert_eq!(judge_output(&shared, &json!({"a": "x", "b": "y"})), Ok(()));
+    assert!(judge_output(&shared, &json!({"a": "x", "b": 3})).is_err());
+}
+
+#[test]
+fn the_faults_of_a_hostile_definition_are_bounded() {
+    let steps = task(json!(vec![json!(0); 50_000]));
+    let found = faults(&steps);
+    assert!(found.len() <= Faults::MOST);
+    assert!(found.iter().any(|it| it.message.contains("50000 steps")) || found.len() == Faults::MOST);
+    let texts = task(json!([{"uses": "inbox.post", "with": {"text": "${x}".repeat(100_000)}}]));
+    assert!(faults(&texts).len() <= Faults::MOST);
+    let unknown: Map<String, Value> = (0..20_000).map(|n| (format!("field_{n}"), json!(1))).collect();
+    assert!(faults(&with(Value::Object(unknown))).len() <= Faults::MOST);
+    assert_eq!(fault(&with(json!({"timezone": "E".repeat(900_000)}))).code, FaultCode::UnknownTimezone);
 }
 
 #[test]
