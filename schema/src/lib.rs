@@ -9,6 +9,7 @@
 //! - [`action`]: what a step may `use`, described
 //! - [`pipeline`], [`retry`]: steps, parsed and checked
 //! - [`task`]: a whole definition, from untrusted text to [`task::TaskSpec`]
+//! - [`planning`]: what becomes of a task's occurrences up to now
 //! - [`run`], [`event`]: states, verdicts, and what is told about them
 
 pub mod action;
@@ -20,6 +21,7 @@ pub mod id;
 mod json_schema;
 pub mod limits;
 pub mod pipeline;
+pub mod planning;
 pub mod retry;
 pub mod run;
 pub mod schedule;

@@ -197,6 +197,10 @@ fn wrong_count(text: &str, parts: &[&str]) -> Fault {
             u32::from(odd)
         ));
     }
+    if let Some(comment) = parts.iter().position(|part| part.starts_with('#')) {
+        return bad(format!("`{}`: a comment cannot stand in an expression; {FIVE}", parts[comment..].join(" ")))
+            .suggest(parts[..comment].join(" "));
+    }
     let count = parts.len();
     if count == 6 && parts[5].parse::<u16>().is_ok_and(|year| year >= 1970) {
         return bad(format!(
@@ -291,8 +295,8 @@ fn parse_item(field: Field, item: &str) -> Result<(String, Vec<u8>), Refusal> {
     let (least, most) = field.range();
     let (start, end, text) = if base == "*" {
         (least, most, "*".to_owned())
-    } else if base.starts_with('*') {
-        return Err(match base[1..].parse::<u8>() {
+    } else if let Some(rest) = base.strip_prefix('*') {
+        return Err(match rest.parse::<u8>() {
             Ok(step) if step > 0 => {
                 Refusal::new(format!("`{base}` is neither `*` nor a step")).instead(format!("*/{step}"))
             }
@@ -308,8 +312,9 @@ fn parse_item(field: Field, item: &str) -> Result<(String, Vec<u8>), Refusal> {
         if end.contains('-') {
             return Err(Refusal::new(format!("`{base}` is more than one range; a range is `first-last`")));
         }
-        let ((start, first), (end, last)) = (parse_value(field, start)?, parse_value(field, end)?);
-        (start, end, format!("{first}-{last}"))
+        let (start, from) = parse_value(field, start)?;
+        let (end, to) = parse_value(field, end)?;
+        (start, end, format!("{from}-{to}"))
     } else {
         let (value, text) = match base {
             "" => {
@@ -369,12 +374,15 @@ fn parse_value(field: Field, text: &str) -> Result<(u8, String), Refusal> {
                 let refusal = Refusal::new(format!("{text} is out of range; {}", field.values()));
                 Err(match (field, text) {
                     (Field::Minute, "60") | (Field::Hour, "24") => refusal.instead("0"),
-                    (Field::DayOfMonth, "0") | (Field::Month, "0") => refusal.instead("1"),
+                    (Field::DayOfMonth | Field::Month, "0") => refusal.instead("1"),
                     (Field::DayOfMonth, "32") => refusal.instead("L"),
                     _ => refusal,
                 })
             }
         };
+    }
+    if text.contains('*') {
+        return Err(Refusal::new("`*` is every value and cannot be one end of a range"));
     }
     let names = field.names();
     if let Some(index) = names.iter().position(|name| *name == text) {

@@ -1,0 +1,59 @@
+-- Ends runs that no attempt holds, as cancelled: history row with what was journaled, journal and queue row gone.
+-- $1 runs, locked by the caller and seen not running; $2 the error kept in history.
+-- One statement, one snapshot: the timeline is read while its rows are being removed.
+with gone as (
+    delete from due_work
+    using unnest($1::uuid[]) as asked (run_id)
+    where due_work.run_id = asked.run_id
+    returning due_work.*
+),
+forgotten as (
+    delete from step_journal
+    using unnest($1::uuid[]) as asked (run_id)
+    where step_journal.run_id = asked.run_id
+),
+kept as (
+    insert into run (
+        id, shard, agent_id, task_id, revision, state, trigger, occurrence_key, occurrence_at, root_run_id, retry_of,
+        cause_depth, event, attempts, failures, crashes, planned_at, started_at, finished_at, error, steps
+    )
+    select
+        gone.run_id, gone.shard, gone.agent_id, gone.task_id, gone.revision, 'cancelled', gone.trigger,
+        gone.occurrence_key, gone.occurrence_at, gone.root_run_id, gone.retry_of, gone.cause_depth, gone.event,
+        gone.attempt, gone.failures, gone.crashes, gone.planned_at, gone.started_at, clock_timestamp(), $2,
+        coalesce(
+            (
+                select jsonb_agg(
+                    jsonb_build_object(
+                        'step', journal.step,
+                        'index', nullif(journal.item, -1),
+                        'uses', journal.uses,
+                        'state', journal.state,
+                        'calls', journal.calls,
+                        'input', journal.input,
+                        'output', journal.output,
+                        'error', journal.error,
+                        'started_at', journal.started_at,
+                        'finished_at', journal.finished_at
+                    )
+                    order by journal.position
+                )
+                from step_journal as journal
+                where journal.run_id = gone.run_id
+            ),
+            '[]'
+        )
+    from gone
+)
+select
+    gone.run_id,
+    gone.agent_id,
+    gone.task_id,
+    task.title,
+    gone.occurrence_at as "occurrence_at: jiff_sqlx::Timestamp",
+    gone.cause_depth,
+    gone.concurrency_key,
+    gone.serial
+from gone
+join task on task.id = gone.task_id
+order by gone.run_id

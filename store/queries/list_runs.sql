@@ -1,0 +1,67 @@
+-- One page of an agent's runs, newest first, in flight and over alike. Needs run_agent_idx (or run_task_idx) and
+-- due_work_agent_idx: each side yields at most one page, in order, before they are merged.
+-- $1 agent, $2 task or null, $3 states (empty: all), $4 the last id of the page before or null, $5 and $6 the least and
+-- the greatest id (exclusive) of the instants asked for, $7 limit.
+select
+    found.id as "id!",
+    found.task_id as "task_id!",
+    task.title as "title!",
+    found.revision as "revision!",
+    found.state as "state!",
+    found.skip_reason,
+    found.trigger as "trigger!",
+    found.occurrence_key as "occurrence_key!",
+    found.occurrence_at as "occurrence_at!: jiff_sqlx::Timestamp",
+    found.stretch_to as "stretch_to: jiff_sqlx::Timestamp",
+    found.stretch_count,
+    found.root_run_id as "root_run_id!",
+    found.retry_of,
+    found.attempts as "attempts!",
+    found.failures as "failures!",
+    found.crashes as "crashes!",
+    found.planned_at as "planned_at!: jiff_sqlx::Timestamp",
+    found.started_at as "started_at: jiff_sqlx::Timestamp",
+    found.finished_at as "finished_at: jiff_sqlx::Timestamp",
+    found.wake_at as "wake_at: jiff_sqlx::Timestamp",
+    found.cancel_asked_at as "cancel_asked_at: jiff_sqlx::Timestamp",
+    found.error,
+    found.output,
+    found.steps,
+    found.event
+from (
+    (
+        select
+            run_id as id, task_id, revision, state, null as skip_reason, trigger, occurrence_key, occurrence_at,
+            null::timestamptz as stretch_to, null::integer as stretch_count, root_run_id, retry_of,
+            attempt as attempts, failures, crashes, planned_at, started_at, null::timestamptz as finished_at, wake_at,
+            cancel_asked_at, last_error as error, null::jsonb as output, null::jsonb as steps, event
+        from due_work
+        where agent_id = $1
+          and ($2::uuid is null or task_id = $2)
+          and (cardinality($3::text[]) = 0 or state = any ($3))
+          and ($4::uuid is null or run_id < $4)
+          and ($5::uuid is null or run_id >= $5)
+          and ($6::uuid is null or run_id < $6)
+        order by run_id desc
+        limit $7
+    )
+    union all
+    (
+        select
+            id, task_id, revision, state, skip_reason, trigger, occurrence_key, occurrence_at, stretch_to,
+            stretch_count, root_run_id, retry_of, attempts, failures, crashes, planned_at, started_at, finished_at,
+            null, null, error, output, null, event
+        from run
+        where agent_id = $1
+          and ($2::uuid is null or task_id = $2)
+          and (cardinality($3::text[]) = 0 or state = any ($3))
+          and ($4::uuid is null or id < $4)
+          and ($5::uuid is null or id >= $5)
+          and ($6::uuid is null or id < $6)
+        order by id desc
+        limit $7
+    )
+) as found
+join task on task.id = found.task_id
+order by found.id desc
+limit $7

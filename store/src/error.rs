@@ -1,0 +1,96 @@
+//! Why the store could not do what it was asked.
+
+use std::time::Duration;
+
+use ordinaut_schema::id::{RunId, TaskId};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("task `{task}` does not exist")]
+    TaskNotFound {
+        /// As it was asked for: an id or a title.
+        task: String,
+        /// Titles that come near.
+        near: Vec<String>,
+    },
+    #[error("run {0} does not exist")]
+    RunNotFound(RunId),
+    #[error("agent `{0}` does not exist")]
+    AgentNotFound(String),
+    #[error("an agent named `{0}` exists already")]
+    AgentNameTaken(String),
+    #[error("a task titled `{title}` exists already, with another definition")]
+    TitleTaken { title: String, existing: TaskId },
+    #[error("task {task} is at revision {actual}, not {expected}")]
+    RevisionChanged { task: TaskId, expected: u32, actual: u32 },
+    /// `reason` says what the task is: cancelled, ended, not paused, …
+    #[error("task {task} cannot be changed so: {reason}")]
+    TaskState { task: TaskId, reason: String },
+    #[error("run {run} cannot be changed so: {reason}")]
+    RunState { run: RunId, reason: String },
+    #[error("the agent has {limit} active tasks already, which is its limit")]
+    TooManyTasks { limit: u32 },
+    /// Another attempt owns the run now; this one must stop and report nothing.
+    #[error("the lease on run {run} is lost")]
+    LeaseLost { run: RunId },
+    /// The role that programs for agents work as could see every agent's rows.
+    #[error("role `{role}` is able to bypass row-level security; it must be neither superuser, owner nor BYPASSRLS")]
+    RoleCanBypass { role: String },
+    /// Sent, and no answer came in time: it may have been done. Read again by key.
+    #[error("no answer from the database within {limit:?} to: {doing}")]
+    Unknown { doing: &'static str, limit: Duration },
+    #[error("could not read back {what} as stored")]
+    Unreadable { what: String, source: Box<dyn std::error::Error + Send + Sync> },
+    /// `doing` completes "could not"; the cause is `source`, never part of this text.
+    #[error("could not {doing}")]
+    Database { doing: &'static str, source: sqlx::Error },
+    #[error("could not migrate the database")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+impl StoreError {
+    /// Whether asking again may help: the connection or the server failed, not the question.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unknown { .. } => true,
+            Self::Database { source, .. } => match source {
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::Protocol(_) => true,
+                // 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 57 operator intervention.
+                sqlx::Error::Database(error) => error
+                    .code()
+                    .is_some_and(|code| ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The name of the constraint that refused the write, if one did.
+    pub(crate) fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Database { source: sqlx::Error::Database(error), .. } => error.constraint(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn unreadable(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unreadable { what: what.into(), source: source.into() }
+    }
+}
+
+/// Names the operation while it is still known: `.doing("claim due runs")?`.
+pub(crate) trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Database { doing, source })
+    }
+}

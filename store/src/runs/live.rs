@@ -1,0 +1,131 @@
+//! Cancelling runs that are not over: one verb for every way to ask for it.
+
+use ordinaut_schema::{
+    event::Topic,
+    id::{AgentId, RunId, TaskId},
+    run::{ErrorKind, RunState, StepFailure},
+};
+use serde_json::json;
+use sqlx::{Postgres, Transaction};
+
+use crate::{
+    StoreError,
+    error::Doing as _,
+    outbox::{Told, tell},
+};
+
+/// Which live runs [`cancel_live`] is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Live<'a> {
+    OfTasks(&'a [TaskId]),
+    Runs(&'a [RunId]),
+}
+
+/// A run that [`cancel_live`] ended, and what it held: whoever cancels admits the next under the key, or of the task.
+#[derive(Debug, Clone)]
+pub(crate) struct CancelledRun {
+    pub(crate) id: RunId,
+    pub(crate) agent: AgentId,
+    pub(crate) task: TaskId,
+    pub(crate) concurrency_key: Option<String>,
+    pub(crate) serial: bool,
+}
+
+/// What became of live runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CancelledLive {
+    /// They had not started, or were waiting: they are over, and told.
+    pub(crate) cancelled: Vec<CancelledRun>,
+    /// They are running: they stop when their attempt sees the wish.
+    pub(crate) requested: Vec<RunId>,
+}
+
+/// Cancels live runs: those that no attempt holds at once (history row, journal gone, `run.cancelled`), those that
+/// run by asking. Locks in run id order; runs that are over already are not in the answer.
+///
+/// Whoever holds a place under a key gives it up here; admission of the next is the caller's.
+pub(crate) async fn cancel_live(
+    tx: &mut Transaction<'_, Postgres>,
+    which: Live<'_>,
+    reason: &str,
+) -> Result<CancelledLive, StoreError> {
+    let (tasks, runs): (Vec<_>, Vec<_>) = match which {
+        Live::OfTasks(tasks) => (tasks.iter().map(|task| task.uuid()).collect(), Vec::new()),
+        Live::Runs(runs) => (Vec::new(), runs.iter().map(|run| run.uuid()).collect()),
+    };
+    let live = sqlx::query!(
+        r#"
+        select run_id, state = 'running' as "running!"
+        from due_work
+        where run_id in (
+            select due_work.run_id from unnest($1::uuid[]) as asked (id) join due_work on due_work.task_id = asked.id
+            union
+            select asked.id from unnest($2::uuid[]) as asked (id)
+        )
+        order by run_id
+        for update
+        "#,
+        &tasks,
+        &runs,
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("lock live runs")?;
+    let (running, idle): (Vec<_>, Vec<_>) = live.into_iter().partition(|run| run.running);
+
+    let requested: Vec<_> = running.iter().map(|run| run.run_id).collect();
+    sqlx::query!(
+        "
+        update due_work
+        set cancel_asked_at = coalesce(cancel_asked_at, clock_timestamp()),
+            cancel_reason = coalesce(cancel_reason, $2)
+        from unnest($1::uuid[]) as asked (run_id)
+        where due_work.run_id = asked.run_id
+        ",
+        &requested,
+        reason,
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("ask running runs to stop")?;
+
+    let idle: Vec<_> = idle.iter().map(|run| run.run_id).collect();
+    let error = json!(StepFailure::new(ErrorKind::Cancelled, reason));
+    let gone = sqlx::query_file!("queries/cancel_live.sql", &idle, error)
+        .fetch_all(&mut **tx)
+        .await
+        .doing("cancel runs that are not running")?;
+    let told: Vec<_> = gone
+        .iter()
+        .map(|run| Told {
+            agent: AgentId::from_uuid(run.agent_id),
+            task: Some(TaskId::from_uuid(run.task_id)),
+            run: Some(RunId::from_uuid(run.run_id)),
+            topic: Topic::RunCancelled.as_str().into(),
+            cause_depth: u16::try_from(run.cause_depth).unwrap_or(0),
+            payload: json!({
+                "run_id": run.run_id,
+                "task_id": run.task_id,
+                "title": run.title,
+                "state": RunState::Cancelled,
+                "scheduled_at": run.occurrence_at.to_jiff(),
+                "reason": reason,
+            }),
+        })
+        .collect();
+    tell(tx, &told).await?;
+
+    Ok(CancelledLive {
+        cancelled: gone
+            .into_iter()
+            .map(|run| CancelledRun {
+                id: RunId::from_uuid(run.run_id),
+                agent: AgentId::from_uuid(run.agent_id),
+                task: TaskId::from_uuid(run.task_id),
+                concurrency_key: run.concurrency_key,
+                serial: run.serial,
+            })
+            .collect(),
+        requested: requested.into_iter().map(RunId::from_uuid).collect(),
+    })
+}

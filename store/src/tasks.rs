@@ -1,0 +1,294 @@
+//! Tasks: kept, found, changed, paused, cancelled. Each verb is one transaction with its event and its audit line.
+//!
+//! Everything here is on behalf of a [`Caller`] and sees that agent's tasks only. A task is named by a [`TaskRef`].
+//!
+//! - here: what a task is, and how it is found
+//! - `insert`, `update`: definitions, under titles that are unique, with the cursor of the schedule
+//! - `standing`: pause, resume, snooze, cancel
+//! - `sameness`: when two definitions are one
+
+mod insert;
+mod row;
+mod sameness;
+mod standing;
+mod update;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ordinaut_schema::{
+    event::Topic,
+    fault::nearest,
+    id::{AgentId, TaskId},
+    planning::{Stretch, first_cursor},
+    schedule::ScheduleKind,
+    task::{Accepted, TaskSpec, TaskState, title_key},
+};
+use serde_json::{Map, Value, json};
+use sqlx::{Postgres, Transaction};
+
+use crate::{
+    Caller, Store, StoreError,
+    error::Doing as _,
+    outbox::{Told, tell},
+};
+
+use self::row::{TaskRow, read_spec};
+
+/// How callers name a task: by id, or by title (compared as titles are).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskRef {
+    Id(TaskId),
+    Title(String),
+}
+
+impl From<&str> for TaskRef {
+    fn from(text: &str) -> Self {
+        text.trim().parse().map_or_else(|_| Self::Title(text.to_owned()), Self::Id)
+    }
+}
+
+/// A task as it stands.
+#[derive(Debug, Clone)]
+pub struct TaskRecord {
+    pub id: TaskId,
+    pub agent: AgentId,
+    pub state: TaskState,
+    pub revision: u32,
+    pub spec: TaskSpec,
+    pub next_occurrence_at: Option<Timestamp>,
+    /// When the next occurrence will be looked at: later than itself by jitter or while snoozed.
+    pub next_due_at: Option<Timestamp>,
+    pub last_occurrence_at: Option<Timestamp>,
+    pub runs_planned: u64,
+    pub paused_because: Option<String>,
+    pub resume_at: Option<Timestamp>,
+    pub snoozed_until: Option<Timestamp>,
+    pub skip_next: u32,
+    pub failures_in_row: u32,
+    /// Skipped occurrences that are not in history yet.
+    pub open_stretch: Option<Stretch>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// What became of a definition.
+#[derive(Debug, Clone)]
+pub enum Inserted {
+    Created(TaskRecord),
+    /// The same definition is there already, under this title or this request id.
+    Existed(TaskRecord),
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// Empty: active and paused.
+    pub states: Vec<TaskState>,
+    /// Part of the title, in any case.
+    pub text: Option<String>,
+}
+
+/// How to put off a task's next occurrences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snooze {
+    /// Moves the next occurrence to that instant; those passed meanwhile are skipped.
+    Until(Timestamp),
+    /// Skips the next so many.
+    Skip(u32),
+}
+
+impl Store {
+    pub async fn find_task(&self, caller: &Caller, task: &TaskRef) -> Result<TaskRecord, StoreError> {
+        let agent = caller.agent;
+        let task = task.clone();
+        self.transaction_as(caller, "find a task", move |mut tx| async move {
+            let id = match &task {
+                TaskRef::Id(id) => *id,
+                TaskRef::Title(title) => find_title(&mut tx, agent, title).await?,
+            };
+            Ok((read_task(&mut tx, agent, id).await?, tx))
+        })
+        .await
+    }
+
+    /// By id, ascending; `after` is the last id of the page before.
+    pub async fn list_tasks(
+        &self,
+        caller: &Caller,
+        filter: &TaskFilter,
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<TaskRecord>, StoreError> {
+        let agent = caller.agent;
+        let states =
+            if filter.states.is_empty() { &[TaskState::Active, TaskState::Paused] } else { &filter.states[..] };
+        let states: Vec<_> = states.iter().map(|state| state.as_str().to_owned()).collect();
+        let text = filter.text.as_deref().map(title_key);
+        self.transaction_as(caller, "list tasks", move |mut tx| async move {
+            let rows = sqlx::query_file_as!(
+                TaskRow,
+                "queries/list_tasks.sql",
+                agent.uuid(),
+                &states,
+                text,
+                after.map(TaskId::uuid),
+                i64::from(limit),
+            )
+            .fetch_all(&mut *tx)
+            .await
+            .doing("list tasks")?;
+            let tasks = rows.into_iter().map(TaskRecord::try_from).collect::<Result<Vec<_>, _>>()?;
+            Ok((tasks, tx))
+        })
+        .await
+    }
+
+    /// A revision as it was. Sees what the role sees: executors read those of every agent.
+    pub async fn find_revision(&self, task: TaskId, revision: u32) -> Result<TaskSpec, StoreError> {
+        let definition = sqlx::query_scalar!(
+            "select definition from task_revision where task_id = $1 and revision = $2",
+            task.uuid(),
+            i32::try_from(revision).unwrap_or(i32::MAX),
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .doing("find a revision")?
+        .ok_or_else(|| StoreError::TaskNotFound { task: format!("{task} (revision {revision})"), near: Vec::new() })?;
+        read_spec(task, definition)
+    }
+}
+
+/// The task with a title: the live one, else the latest of those that are over.
+async fn find_title(tx: &mut Transaction<'_, Postgres>, agent: AgentId, title: &str) -> Result<TaskId, StoreError> {
+    let found = sqlx::query_scalar!(
+        "
+        select id
+        from task
+        where agent_id = $1
+          and title_key = $2
+        order by state in ('active', 'paused') desc, id desc
+        limit 1
+        ",
+        agent.uuid(),
+        title_key(title),
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .doing("find a task by its title")?;
+    match found {
+        Some(id) => Ok(TaskId::from_uuid(id)),
+        None => Err(StoreError::TaskNotFound { task: title.to_owned(), near: near_titles(tx, agent, title).await? }),
+    }
+}
+
+/// Live titles that somebody who wrote `title` may have meant: a slip of the keys, or a part of the title.
+async fn near_titles(
+    tx: &mut Transaction<'_, Postgres>,
+    agent: AgentId,
+    title: &str,
+) -> Result<Vec<String>, StoreError> {
+    let titles = sqlx::query_scalar!(
+        "select title from task where agent_id = $1 and state in ('active', 'paused') order by id desc limit 1000",
+        agent.uuid(),
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("look for near titles")?;
+    let key = title_key(title);
+    let slip = nearest(title, titles.iter().map(String::as_str));
+    let parts = titles.iter().map(String::as_str).filter(|other| {
+        let other = title_key(other);
+        !key.is_empty() && (other.contains(&key) || key.contains(&other))
+    });
+    let mut near: Vec<String> = Vec::new();
+    for found in slip.into_iter().chain(parts).take(5) {
+        if !near.iter().any(|known| known == found) {
+            near.push(found.to_owned());
+        }
+    }
+    Ok(near)
+}
+
+/// Reads a task of the agent's.
+async fn read_task(tx: &mut Transaction<'_, Postgres>, agent: AgentId, task: TaskId) -> Result<TaskRecord, StoreError> {
+    sqlx::query_file_as!(TaskRow, "queries/find_task.sql", agent.uuid(), task.uuid())
+        .fetch_optional(&mut **tx)
+        .await
+        .doing("find a task")?
+        .ok_or_else(|| StoreError::TaskNotFound { task: task.to_string(), near: Vec::new() })?
+        .try_into()
+}
+
+/// Reads a task after locking it: what is decided on it holds until the commit, against planners too.
+async fn lock_task(tx: &mut Transaction<'_, Postgres>, agent: AgentId, task: TaskId) -> Result<TaskRecord, StoreError> {
+    sqlx::query!("select from task where id = $1 and agent_id = $2 for update", task.uuid(), agent.uuid())
+        .fetch_optional(&mut **tx)
+        .await
+        .doing("lock a task")?;
+    read_task(tx, agent, task).await
+}
+
+/// Where a schedule begins when its occurrences count after `after`; `None` also for kinds without a clock.
+fn cursor(task: TaskId, accepted: &Accepted, after: Timestamp) -> Result<Option<(Timestamp, Timestamp)>, StoreError> {
+    if !has_clock(accepted.spec.schedule_kind) {
+        return Ok(None);
+    }
+    first_cursor(task, &accepted.spec, &accepted.schedule, after)
+        .map_err(|gave_up| StoreError::TaskState { task, reason: gave_up.to_string() })
+}
+
+/// Whether time alone makes such a task due.
+const fn has_clock(kind: ScheduleKind) -> bool {
+    match kind {
+        ScheduleKind::Cron | ScheduleKind::Rrule | ScheduleKind::Once | ScheduleKind::Interval => true,
+        ScheduleKind::Event | ScheduleKind::Manual => false,
+    }
+}
+
+/// What an `event` task listens to: its normalised expression is the topic.
+fn topic(spec: &TaskSpec) -> Option<&str> {
+    (spec.schedule_kind == ScheduleKind::Event).then_some(spec.schedule_expr.as_str())
+}
+
+/// From when a definition that was just accepted counts: an instant that went by between its acceptance and this
+/// transaction (`once`, in a second) is late, not lost.
+fn counts_from(spec: &TaskSpec, now: Timestamp) -> Timestamp {
+    const ON_ITS_WAY: Duration = Duration::from_secs(60);
+    if spec.anchored_at < now && spec.anchored_at + ON_ITS_WAY > now { spec.anchored_at } else { now }
+}
+
+/// Records what happened to a task, and answers with the task as it is now.
+async fn tell_task(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    task: TaskId,
+    topic: Topic,
+    more: Map<String, Value>,
+) -> Result<TaskRecord, StoreError> {
+    let record = read_task(tx, caller.agent, task).await?;
+    let mut payload = Map::new();
+    payload.insert("task_id".to_owned(), json!(record.id));
+    payload.insert("title".to_owned(), json!(record.spec.title));
+    payload.insert("state".to_owned(), json!(record.state));
+    payload.insert("revision".to_owned(), json!(record.revision));
+    payload.extend(more);
+    let told = Told {
+        agent: record.agent,
+        task: Some(record.id),
+        run: None,
+        topic: topic.as_str().into(),
+        cause_depth: 0,
+        payload: Value::Object(payload),
+    };
+    tell(tx, &[told]).await?;
+    Ok(record)
+}
+
+/// The fields of a JSON object literal.
+fn fields(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
+}

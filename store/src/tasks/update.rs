@@ -1,0 +1,204 @@
+//! New definitions for standing tasks.
+
+use jiff::Timestamp;
+use ordinaut_schema::{
+    event::Topic,
+    id::TaskId,
+    task::{Accepted, TaskSpec, TaskState, title_key},
+};
+use serde_json::json;
+use sqlx::{Postgres, Transaction};
+
+use crate::{
+    Caller, Store, StoreError,
+    audit::audit,
+    connection::{at, transaction_now},
+    error::Doing as _,
+};
+
+use super::{TaskRecord, TaskRef, counts_from, cursor, fields, has_clock, lock_task, tell_task, topic};
+
+/// What an update asks for.
+struct Update {
+    task: TaskId,
+    accepted: Accepted,
+    if_revision: Option<u32>,
+    apply_to_pending: bool,
+}
+
+impl Store {
+    /// Stores a new revision. Runs already planned keep theirs unless `apply_to_pending` (which spares those that
+    /// were started). The cursor becomes the first occurrence after the later of now and the last planned one.
+    ///
+    /// Where the schedule stays as it was the cursor stays too, so that an occurrence which is due at this moment
+    /// is neither lost nor left out of the ledger. A definition equal to the stored one changes nothing. A task
+    /// that had ended is active again if its new schedule yields something.
+    ///
+    /// # Errors
+    /// [`StoreError::RevisionChanged`], [`StoreError::TitleTaken`], [`StoreError::TaskState`] for a cancelled task.
+    pub async fn update_task(
+        &self,
+        caller: &Caller,
+        task: TaskId,
+        accepted: &Accepted,
+        if_revision: Option<u32>,
+        apply_to_pending: bool,
+    ) -> Result<TaskRecord, StoreError> {
+        let who = caller.clone();
+        let title = accepted.spec.title.clone();
+        let asked = Update { task, accepted: accepted.clone(), if_revision, apply_to_pending };
+        let updated = self
+            .transaction_as(caller, "update a task", move |mut tx| async move {
+                let record = update(&mut tx, &who, &asked).await?;
+                Ok((record, tx))
+            })
+            .await;
+        match updated {
+            Ok(record) => {
+                if let Some(due) = record.next_due_at {
+                    self.wakeups.hint(due);
+                }
+                Ok(record)
+            }
+            Err(error) if error.constraint() == Some("task_title_taken") => {
+                // The refused write ended its transaction: who has the title is read after it.
+                let existing = self.find_task(caller, &TaskRef::Title(title.clone())).await?;
+                Err(StoreError::TitleTaken { title, existing: existing.id })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn update(tx: &mut Transaction<'_, Postgres>, caller: &Caller, asked: &Update) -> Result<TaskRecord, StoreError> {
+    let task = asked.task;
+    let old = lock_task(tx, caller.agent, task).await?;
+    if let Some(expected) = asked.if_revision
+        && expected != old.revision
+    {
+        return Err(StoreError::RevisionChanged { task, expected, actual: old.revision });
+    }
+    if old.state == TaskState::Cancelled {
+        return Err(StoreError::TaskState {
+            task,
+            reason: "it is cancelled, which is final; create a new task".into(),
+        });
+    }
+    if old.spec == asked.accepted.spec && !asked.apply_to_pending {
+        return Ok(old);
+    }
+    let now = transaction_now(tx).await?;
+    write_revision(tx, caller, &old, asked, now).await?;
+    let applied = if asked.apply_to_pending { apply_to_pending(tx, task, old.revision + 1).await? } else { 0 };
+    let detail = json!({ "from_revision": old.revision, "applied_to_pending": applied });
+    audit(tx, caller, "update_task", Some(task), None, Some(detail.clone())).await?;
+    tell_task(tx, caller, task, Topic::TaskUpdated, fields(detail)).await
+}
+
+async fn write_revision(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    old: &TaskRecord,
+    asked: &Update,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let spec = &asked.accepted.spec;
+    let revision = i32::try_from(old.revision + 1).unwrap_or(i32::MAX);
+    let kept = same_occurrences(&old.spec, spec) && old.state != TaskState::Ended;
+    let (next_occurrence_at, next_due_at) = if kept {
+        (old.next_occurrence_at, old.next_due_at)
+    } else {
+        let last = old.last_occurrence_at.unwrap_or(Timestamp::MIN);
+        let spent = spec.max_runs.is_some_and(|max| old.runs_planned >= u64::from(max));
+        let found = if spent { None } else { cursor(old.id, &asked.accepted, counts_from(spec, now).max(last))? };
+        (found.map(|(occurrence, _)| occurrence), found.map(|(_, due)| due))
+    };
+    let ended = has_clock(spec.schedule_kind) && next_occurrence_at.is_none();
+    let state = match old.state {
+        _ if ended => TaskState::Ended,
+        TaskState::Paused => TaskState::Paused,
+        TaskState::Active | TaskState::Ended | TaskState::Cancelled => TaskState::Active,
+    };
+    sqlx::query!(
+        "
+        insert into task_revision (task_id, revision, agent_id, definition, created_by)
+        values ($1, $2, $3, $4, $5)
+        ",
+        old.id.uuid(),
+        revision,
+        old.agent.uuid(),
+        spec.to_stored(),
+        caller.principal,
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("insert a revision")?;
+    // A snooze moved an occurrence; with another schedule that occurrence is not the next one any more.
+    sqlx::query!(
+        "
+        update task
+        set title = $2,
+            title_key = $3,
+            state = $4,
+            revision = $5,
+            schedule_kind = $6,
+            topic = $7,
+            next_occurrence_at = $8,
+            next_due_at = case when $4 in ('active', 'paused') then least($9, resume_at) end,
+            snoozed_until = case when $10 then snoozed_until end,
+            updated_at = clock_timestamp()
+        where id = $1
+        ",
+        old.id.uuid(),
+        spec.title,
+        title_key(&spec.title),
+        state.as_str(),
+        revision,
+        spec.schedule_kind.as_str(),
+        topic(spec),
+        at(next_occurrence_at) as _,
+        at(next_due_at) as _,
+        kept,
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("write a new revision")?;
+    Ok(())
+}
+
+/// Whether both yield the same occurrences at the same moments.
+fn same_occurrences(a: &TaskSpec, b: &TaskSpec) -> bool {
+    a.schedule_kind == b.schedule_kind
+        && a.schedule_expr == b.schedule_expr
+        && a.timezone == b.timezone
+        && a.anchored_at == b.anchored_at
+        && a.starts_at == b.starts_at
+        && a.ends_at == b.ends_at
+        && a.max_runs == b.max_runs
+        && a.jitter == b.jitter
+}
+
+/// Gives runs that no attempt ever had the new revision; answers how many.
+async fn apply_to_pending(tx: &mut Transaction<'_, Postgres>, task: TaskId, revision: u32) -> Result<u64, StoreError> {
+    let applied = sqlx::query!(
+        "
+        update due_work
+        set revision = $2
+        where run_id in (
+            select run_id
+            from due_work
+            where task_id = $1
+              and attempt = 0
+            order by run_id
+            for update
+        )
+          and attempt = 0
+        ",
+        task.uuid(),
+        i32::try_from(revision).unwrap_or(i32::MAX),
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("apply a revision to pending runs")?;
+    Ok(applied.rows_affected())
+}
