@@ -93,7 +93,7 @@ impl Parser {
     fn unexpected(&self, why: &str) -> Unreadable {
         let found = match self.peek() {
             Token::End => "it ends".to_owned(),
-            token => format!("{} stands", token),
+            token => format!("{token} stands"),
         };
         Unreadable::new(self.at(), format!("{found} where {why}"))
     }
@@ -104,7 +104,7 @@ impl Parser {
             Token::Name(word) if word == "and" => Unreadable::new(self.at(), "`and` is written `&&`").suggest("&&"),
             Token::Name(word) if word == "or" => Unreadable::new(self.at(), "`or` is written `||`").suggest("||"),
             Token::Star => Unreadable::new(self.at(), "there is no arithmetic; `*` stands for all values, after a `.`"),
-            token => Unreadable::new(self.at(), format!("{} follows a complete expression", token)),
+            token => Unreadable::new(self.at(), format!("{token} follows a complete expression")),
         }
     }
 
@@ -248,7 +248,7 @@ impl Parser {
             Token::And => Ok(Node::And(Box::new(left), Box::new(self.expression(power(&Token::And))?))),
             Token::Compare(comparator) => self.comparison(left, comparator),
             Token::OpenParen => Err(Unreadable::new(at, "only a plain name can be called as a function")),
-            token => Err(Unreadable::new(at, format!("{} follows a complete expression", token))),
+            token => Err(Unreadable::new(at, format!("{token} follows a complete expression"))),
         }
     }
 
@@ -380,7 +380,7 @@ impl Parser {
             if *self.peek() == Token::Comma && self.look(1) != closing {
                 self.next += 1;
             } else if self.peek() != closing {
-                return Err(self.unexpected(&format!("`,` or {} should", closing)));
+                return Err(self.unexpected(&format!("`,` or {closing} should")));
             }
         }
         self.next += 1;
