@@ -1,0 +1,182 @@
+//! Rules of hours and finer: by elapsed real time, from any point, at the same cost.
+//!
+//! They are walked stretch by stretch of constant offset, and within one by leaps: to the next instant in phase, to
+//! the next allowed day, hour, minute. A rule that leaves the finer parts to DTSTART (`FREQ=HOURLY`) is a grid of
+//! instants from DTSTART on. One that names them (`FREQ=HOURLY;BYMINUTE=0,30`) fires in the hours of the wall clock,
+//! counted in elapsed time.
+
+use super::{
+    super::{
+        GaveUp,
+        civil::{DAY, HORIZON, HOUR, Stretch},
+    },
+    days::Days,
+    rule::{Freq, Rule},
+    times::Times,
+};
+use crate::time::Zone;
+
+/// A leap costs some 50 ns; a grid may need one a day for 236 years (`INTERVAL=86401`).
+const MAX_STEPS: u32 = 200_000;
+
+#[derive(Debug, Clone)]
+pub(super) struct Elapsed {
+    /// Seconds of the frequency's unit.
+    unit: i64,
+    interval: i64,
+    /// The instant of DTSTART.
+    start: i64,
+    /// The instant at which the wall clock's unit that DTSTART lies in began.
+    block: i64,
+    days: Days,
+    hours: Vec<u8>,
+    minutes: Vec<u8>,
+    seconds: Vec<u8>,
+    /// Where finer parts are named: the times within a unit.
+    within: Option<Times>,
+    /// BYSETPOS leaves nothing.
+    is_empty: bool,
+}
+
+impl Elapsed {
+    /// `civil` and `start` are DTSTART, on the wall and as an instant.
+    pub(super) fn new(rule: &Rule, civil: i64, start: i64, days: Days) -> Self {
+        let unit = match rule.freq {
+            Freq::Hourly => HOUR,
+            Freq::Minutely => 60,
+            _ => 1,
+        };
+        let own = |list: &[u8], default: i64| {
+            if list.is_empty() { vec![u8::try_from(default).expect("below 60")] } else { list.to_vec() }
+        };
+        let seconds = own(&rule.by_second, civil.rem_euclid(60));
+        let named = match rule.freq {
+            Freq::Hourly if rule.by_minute.is_empty() && rule.by_second.is_empty() => None,
+            Freq::Hourly => Some((own(&rule.by_minute, civil.rem_euclid(HOUR) / 60), seconds)),
+            Freq::Minutely if !rule.by_second.is_empty() => Some((vec![0], seconds)),
+            _ => None,
+        };
+        let mut within = named.map(|(minutes, seconds)| Times::Product { hours: vec![0], minutes, seconds });
+        let mut is_empty = false;
+        if !rule.by_set_pos.is_empty() {
+            match &within {
+                Some(times) => {
+                    let picked = times.pick(&rule.by_set_pos);
+                    is_empty = picked.len() == 0;
+                    within = Some(picked);
+                }
+                None => is_empty = !rule.by_set_pos.iter().any(|position| position.abs() == 1),
+            }
+        }
+        let filter = |list: &[u8], applies: bool| if applies { list.to_vec() } else { Vec::new() };
+        Self {
+            unit,
+            interval: i64::from(rule.interval),
+            start,
+            block: start - civil.rem_euclid(unit),
+            days,
+            hours: rule.by_hour.clone(),
+            minutes: filter(&rule.by_minute, unit <= 60),
+            seconds: filter(&rule.by_second, unit == 1),
+            within,
+            is_empty,
+        }
+    }
+
+    pub(super) fn next_after(&self, zone: &Zone, after: i64) -> Result<Option<i64>, GaveUp> {
+        if self.is_empty {
+            return Ok(None);
+        }
+        let mut at = (after + 1).max(self.start);
+        let mut stretch = Stretch::at(zone, at).measured();
+        for _ in 0..MAX_STEPS {
+            if at >= HORIZON {
+                return Ok(None);
+            }
+            if at >= stretch.end() {
+                stretch = Stretch::at(zone, at).measured();
+            }
+            let candidate = match self.in_phase(at, stretch.offset) {
+                Ok(candidate) => candidate,
+                Err(later) => {
+                    at = later.min(stretch.end());
+                    continue;
+                }
+            };
+            if candidate >= stretch.end() {
+                // A grid leaps over the end of a stretch; what is of the wall clock starts anew there.
+                at = if self.within.is_some() { stretch.end() } else { candidate };
+                continue;
+            }
+            let civil = candidate + stretch.offset;
+            match self.first_allowed(civil)? {
+                Some(allowed) if allowed == civil => return Ok(Some(candidate)),
+                Some(allowed) => at = (allowed - stretch.offset).min(stretch.end()),
+                None => return Ok(None),
+            }
+        }
+        Err(GaveUp { steps: MAX_STEPS })
+    }
+
+    /// The first instant in phase at or after `at`; as an error, an instant to go on from.
+    fn in_phase(&self, at: i64, offset: i64) -> Result<i64, i64> {
+        let step = self.unit.saturating_mul(self.interval);
+        let Some(within) = &self.within else {
+            let behind = (at - self.start).rem_euclid(step);
+            return Ok(if behind == 0 { at } else { at.saturating_add(step - behind) });
+        };
+        let block = (at + offset).div_euclid(self.unit) * self.unit - offset;
+        let behind = (block - self.block).div_euclid(self.unit).rem_euclid(self.interval);
+        if behind != 0 {
+            return Err(block.saturating_add((self.interval - behind).saturating_mul(self.unit)));
+        }
+        within
+            .first_from(at - block)
+            .filter(|second| *second < self.unit)
+            .map(|second| block + second)
+            .ok_or(block + self.unit)
+    }
+
+    /// The first civil time at or after `civil` that the filters on day, hour, minute and second allow.
+    fn first_allowed(&self, civil: i64) -> Result<Option<i64>, GaveUp> {
+        let mut civil = civil;
+        loop {
+            let day = civil.div_euclid(DAY);
+            let Some(allowed) = self.days.first_from(day, HORIZON / DAY + 1)? else { return Ok(None) };
+            if allowed > day {
+                civil = allowed * DAY;
+            }
+            let start = civil.div_euclid(DAY) * DAY;
+            let time = civil - start;
+            let Some(hour) = first(&self.hours, time / HOUR, 24) else {
+                civil = start + DAY;
+                continue;
+            };
+            if hour > time / HOUR {
+                civil = start + hour * HOUR;
+            }
+            let start = civil.div_euclid(HOUR) * HOUR;
+            let time = civil - start;
+            let Some(minute) = first(&self.minutes, time / 60, 60) else {
+                civil = start + HOUR;
+                continue;
+            };
+            if minute > time / 60 {
+                civil = start + minute * 60;
+            }
+            let start = civil.div_euclid(60) * 60;
+            match first(&self.seconds, civil - start, 60) {
+                Some(second) => return Ok(Some(start + second)),
+                None => civil = start + 60,
+            }
+        }
+    }
+}
+
+/// The first of an ascending list at or after `from`; of an empty one, `from` itself, which must be below `end`.
+fn first(list: &[u8], from: i64, end: i64) -> Option<i64> {
+    if list.is_empty() {
+        return Some(from).filter(|from| *from < end);
+    }
+    list.iter().map(|value| i64::from(*value)).find(|value| *value >= from)
+}
