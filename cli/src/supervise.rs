@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use ordinaut_store::embedded::{
-    Durability, EmbeddedError, Layout, Phase, Postgres, Redis, Session, SetLock, SetState, Site,
+    Durability, EmbeddedError, Layout, Phase, Postgres, Process, Redis, Session, SetLock, SetState, Site, trim_logs,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -157,6 +157,7 @@ impl<F: FnMut(&SetState) + Send> Supervisor<'_, F> {
             if state.phase == Phase::Running {
                 return;
             }
+            info!(phase = %phase, "the embedded set is {phase}");
             state.phase = phase;
             state.updated_at = Timestamp::now();
             on_change(state);
@@ -206,7 +207,7 @@ impl<F: FnMut(&SetState) + Send> Supervisor<'_, F> {
 
     /// Starts `service` again if it ended and its backoff is over. A failure is logged and tried again later.
     async fn look_after(&mut self, service: Service, backoff: &mut Backoff) {
-        if service.slot(&mut self.state).as_ref().is_some_and(|process| process.is_alive()) {
+        if service.slot(&mut self.state).as_ref().is_some_and(Process::is_alive) {
             return;
         }
         if service.slot(&mut self.state).take().is_some() {
@@ -232,6 +233,7 @@ impl<F: FnMut(&SetState) + Send> Supervisor<'_, F> {
             return;
         }
         probes.last = Some(Instant::now());
+        trim_logs(&self.site.layout.log_dir());
         if let Some(postgres) = Postgres::find(&self.site) {
             probes.postgres = if postgres.is_healthy().await { 0 } else { probes.postgres + 1 };
             if probes.postgres >= SILENT_PROBES {
@@ -239,7 +241,7 @@ impl<F: FnMut(&SetState) + Send> Supervisor<'_, F> {
                 report("PostgreSQL", postgres.stop().await);
             }
         }
-        if let Some(process) = self.state.redis.clone().filter(|process| process.is_alive()) {
+        if let Some(process) = self.state.redis.clone().filter(Process::is_alive) {
             let answers = Redis::find(&self.site).await.is_some();
             probes.redis = if answers { 0 } else { probes.redis + 1 };
             if probes.redis >= SILENT_PROBES {

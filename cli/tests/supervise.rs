@@ -3,6 +3,8 @@
 //! Executor and MCP server are stand-ins beside a copy of the program: what is tested is who starts, watches and
 //! stops them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, geteuid, getsid};
 use ordinaut_store::embedded::{self, EmbeddedError, EnsureRunning, Layout, Phase, SetState, ensure_running};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const EXECUTOR: &str = "#!/bin/sh
 env >&2

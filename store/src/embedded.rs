@@ -24,7 +24,7 @@ mod state;
 pub use account::Account;
 pub use binaries::{PostgresBinaries, redis_server};
 pub use error::EmbeddedError;
-pub use launch::{ENTER_SESSION, Launch, Session, enter_session};
+pub use launch::{ENTER_SESSION, Launch, Session, enter_session, trim_logs};
 pub use layout::{Environment, Layout};
 pub use postgres::Postgres;
 pub use process::Process;

@@ -1,5 +1,7 @@
 //! The embedded servers, for real: started, adopted, killed, stopped.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::time::Duration;
 
 use nix::sys::signal::Signal;

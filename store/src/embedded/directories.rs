@@ -16,16 +16,18 @@ use super::error::EmbeddedError;
 /// [`EmbeddedError::Directory`] for a symbolic link or another owner: in `/tmp` anyone may have been there first.
 pub(crate) fn private_directory(path: &Path, mode: u32, owner: Option<&Account>) -> Result<(), EmbeddedError> {
     match DirBuilder::new().mode(mode).create(path) {
-        Ok(()) => {
-            if let Some(owner) = owner {
-                chown(path, Some(owner.uid), Some(owner.gid)).map_err(EmbeddedError::io("give away", path))?;
-            }
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(EmbeddedError::io("create the directory", path)(error));
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(EmbeddedError::io("create the directory", path)(error)),
+        Ok(()) | Err(_) => {}
     }
-
-    let found = fs::symlink_metadata(path).map_err(EmbeddedError::io("look at", path))?;
+    let look = || fs::symlink_metadata(path).map_err(EmbeddedError::io("look at", path));
+    let mut found = look()?;
+    // Also when it was there: another process may be between making it and giving it away.
+    if let Some(owner) = owner.filter(|_| found.is_dir() && found.uid() == geteuid().as_raw()) {
+        chown(path, Some(owner.uid), Some(owner.gid)).map_err(EmbeddedError::io("give away", path))?;
+        found = look()?;
+    }
     let expected = owner.map_or_else(|| geteuid().as_raw(), |owner| owner.uid);
     if let Some(reason) = objection(&found, expected) {
         return Err(EmbeddedError::Directory { path: path.into(), reason });

@@ -20,6 +20,8 @@ use super::error::EmbeddedError;
 pub const ENTER_SESSION: &str = "enter-session";
 /// A log larger than this is set aside when its program starts; one older log is kept.
 const LOG_LIMIT: u64 = 8 << 20;
+/// A running program's log is cut beyond this.
+const RUNNING_LOG_LIMIT: u64 = 32 << 20;
 const TAIL_BYTES: u64 = 2_048;
 
 /// How far a child is set apart from its parent.
@@ -113,6 +115,26 @@ fn inherited_descriptors() -> Vec<RawFd> {
     listing.map(Iterator::collect).unwrap_or_default()
 }
 
+/// Cuts the logs that have grown too large while their programs run; what was in them is kept once.
+///
+/// Every log is written in append mode, so its writer goes on at the new end.
+pub fn trim_logs(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let is_large = path.metadata().is_ok_and(|found| found.len() > RUNNING_LOG_LIMIT);
+        if path.extension().is_none_or(|extension| extension != "log") || !is_large {
+            continue;
+        }
+        let trim = || -> io::Result<()> {
+            fs::copy(&path, path.with_extension("log.1"))?;
+            OpenOptions::new().write(true).open(&path)?.set_len(0)
+        };
+        if let Err(error) = trim() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "could not cut the log {}", path.display());
+        }
+    }
+}
+
 /// Opens a log for appending, setting aside one that has grown too large.
 pub(crate) fn open_log(path: &Path) -> Result<File, EmbeddedError> {
     if path.metadata().is_ok_and(|found| found.len() > LOG_LIMIT) {
@@ -133,4 +155,27 @@ pub(crate) fn tail(path: &Path) -> String {
         Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
     };
     read().unwrap_or_else(|error| format!("(the log {} cannot be read: {error})", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_programs_large_log_is_cut_and_written_on() {
+        use std::io::Write;
+
+        let directory = std::env::temp_dir().join(format!("ordinaut-trim-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let path = directory.join("executor.log");
+        let mut log = open_log(&path).unwrap();
+        log.set_len(RUNNING_LOG_LIMIT + 1).unwrap();
+
+        trim_logs(&directory);
+        log.write_all(b"on it goes").unwrap();
+
+        assert_eq!(fs::read(&path).unwrap(), b"on it goes");
+        assert!(directory.join("executor.log.1").exists());
+        fs::remove_dir_all(directory).unwrap();
+    }
 }

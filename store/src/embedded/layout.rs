@@ -2,14 +2,14 @@
 //!
 //! Everything that must be one per set (lock, state, data) lies in the data directory and not beside the sockets:
 //! `XDG_RUNTIME_DIR` is set in one context of a person's and missing in the next, and two of them must still find
-//! one set. Root has directories of its own, since the servers then run under an unprivileged user, which can
-//! neither enter `/root` nor `/run/user/0`.
+//! one set. Root's servers run under an unprivileged user, who can enter neither a closed home such as `/root` nor
+//! `/run/user/0`: then the system's directories are used.
 
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Where root's set lives unless `ORDINAUT_DATA_DIR` or `XDG_DATA_HOME` says otherwise.
+/// Where root's set lives when no variable says otherwise and the home is closed to the servers' user.
 const ROOT_DATA: &str = "/var/lib/ordinaut";
 const ROOT_CONFIG: &str = "/etc/ordinaut";
 
@@ -46,19 +46,19 @@ impl Layout {
         let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
         // XDG directories that are not absolute are to be ignored, says their specification.
         let absolute = |name: &str| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let home = absolute("HOME").filter(|_| uid != 0);
+        let home = absolute("HOME").or_else(|| home_on_record(uid)).filter(|home| uid != 0 || is_open_to_others(home));
 
         let data_dir = explicit(lookup("ORDINAUT_DATA_DIR"))
             .or_else(|| Some(absolute("XDG_DATA_HOME")?.join("ordinaut")))
             .or_else(|| Some(home.as_ref()?.join(".local/share/ordinaut")))
-            .unwrap_or_else(|| if uid == 0 { ROOT_DATA.into() } else { fallback(uid).join("data") });
+            .unwrap_or_else(|| if uid == 0 { ROOT_DATA.into() } else { format!("/var/tmp/ordinaut-{uid}").into() });
         let config_dir = explicit(lookup("ORDINAUT_CONFIG_DIR"))
             .or_else(|| Some(absolute("XDG_CONFIG_HOME")?.join("ordinaut")))
             .or_else(|| Some(home.as_ref()?.join(".config/ordinaut")))
             .unwrap_or_else(|| if uid == 0 { ROOT_CONFIG.into() } else { data_dir.join("config") });
         let runtime_dir = explicit(lookup("ORDINAUT_RUNTIME_DIR"))
             .or_else(|| Some(absolute("XDG_RUNTIME_DIR").filter(|path| is_theirs(path, uid))?.join("ordinaut")))
-            .unwrap_or_else(|| fallback(uid));
+            .unwrap_or_else(|| format!("/tmp/ordinaut-{uid}").into());
 
         let environment = Environment { path: lookup("PATH"), lang: lookup("LANG"), tz: lookup("TZ") };
         Self { data_dir, runtime_dir, config_dir, environment }
@@ -98,8 +98,15 @@ fn explicit(value: Option<OsString>) -> Option<PathBuf> {
     Some(std::path::absolute(&path).unwrap_or(path))
 }
 
-fn fallback(uid: u32) -> PathBuf {
-    PathBuf::from(format!("/tmp/ordinaut-{uid}"))
+/// The home that the system knows, for a service that was started without the variable.
+fn home_on_record(uid: u32) -> Option<PathBuf> {
+    let user = nix::unistd::User::from_uid(uid.into()).ok()??;
+    Some(user.dir).filter(|home| home.is_dir())
+}
+
+/// Whether another user may pass through every directory down to `path`.
+fn is_open_to_others(path: &Path) -> bool {
+    path.ancestors().all(|part| part.metadata().is_ok_and(|found| found.permissions().mode() & 0o001 != 0))
 }
 
 /// After `su` the variable may still name the former user's directory. Root's is closed to the servers' user.
@@ -139,12 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn root_uses_system_directories_that_an_unprivileged_server_can_enter() {
-        for home in ["", "/root"] {
-            let found = layout(0, &[("HOME", home), ("XDG_RUNTIME_DIR", "/")]);
-            assert_eq!(found.data_dir, Path::new("/var/lib/ordinaut"));
-            assert_eq!(found.runtime_dir, Path::new("/tmp/ordinaut-0"));
-        }
+    fn root_uses_system_directories_when_its_home_is_closed_to_the_servers() {
+        let home = std::env::temp_dir().join(format!("ordinaut-home-{}", std::process::id()));
+        std::fs::create_dir(&home).unwrap();
+        let look = || layout(0, &[("HOME", home.to_str().unwrap()), ("XDG_RUNTIME_DIR", "/")]);
+
+        std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(look().data_dir, Path::new("/var/lib/ordinaut"));
+        assert_eq!(look().config_dir, Path::new("/etc/ordinaut"));
+        assert_eq!(look().runtime_dir, Path::new("/tmp/ordinaut-0"));
+
+        std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(look().data_dir, home.join(".local/share/ordinaut"));
+        std::fs::remove_dir_all(home).unwrap();
     }
 
     #[test]

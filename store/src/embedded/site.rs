@@ -1,7 +1,10 @@
 //! A layout whose directories exist, are private, and can be entered by the user that the servers run under.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 use super::account::Account;
 use super::directories::{check_reachable, private_directory};
@@ -33,11 +36,8 @@ pub struct Site {
 impl Site {
     /// Makes and checks the directories of `layout`.
     pub fn prepare(layout: Layout, session: Session, durability: Durability) -> Result<Self, EmbeddedError> {
-        let site = Self { layout, session, durability, account: Account::for_servers()? };
+        let mut site = Self { layout, session, durability, account: Account::for_servers()? };
         let Layout { data_dir, runtime_dir, .. } = &site.layout;
-        for name in [".s.PGSQL.5432", "redis.sock"] {
-            check_length(&site.sockets().join(name))?;
-        }
         for directory in [data_dir, runtime_dir] {
             let parent = directory.parent().unwrap_or(directory);
             fs::create_dir_all(parent).map_err(EmbeddedError::io("create the directory", parent))?;
@@ -50,18 +50,27 @@ impl Site {
         // Root's servers must pass through on the way to what is theirs; they can list or change nothing of it.
         let mode = if site.account.is_some() { 0o711 } else { 0o700 };
         // A person may have linked the data to a larger disk: that link is theirs, and is followed.
-        let data_dir = data_dir.canonicalize().unwrap_or_else(|_| data_dir.clone());
-        private_directory(&data_dir, mode, None)?;
+        if !data_dir.exists() {
+            private_directory(data_dir, mode, None)?;
+        }
+        site.layout.data_dir = data_dir.canonicalize().map_err(EmbeddedError::io("follow", data_dir))?;
+        private_directory(&site.layout.data_dir, mode, None)?;
+        for name in [".s.PGSQL.5432", "redis.sock"] {
+            check_length(&site.sockets().join(name))?;
+        }
         private_directory(&site.configuration(), mode, None)?;
         private_directory(&site.layout.log_dir(), 0o700, None)?;
-        private_directory(runtime_dir, mode, None)?;
+        private_directory(&site.layout.runtime_dir, mode, None)?;
         private_directory(&site.sockets(), 0o700, site.account.as_ref())?;
         Ok(site)
     }
 
     /// The directory of both sockets: it belongs to the servers' user.
+    ///
+    /// Named after the data directory, since one person may have two: a server must never be taken for the other's.
     pub(crate) fn sockets(&self) -> PathBuf {
-        self.layout.runtime_dir.join("s")
+        let digest = Sha256::digest(self.layout.data_dir.as_os_str().as_bytes());
+        self.layout.runtime_dir.join(hex::encode(&digest[..4]))
     }
 
     /// Generated configuration, written anew at each start.
@@ -91,7 +100,6 @@ fn check_length(path: &Path) -> Result<(), EmbeddedError> {
 /// Percent-encodes a path for use in a URL.
 pub(crate) fn encode(path: &Path) -> String {
     use std::fmt::Write;
-    use std::os::unix::ffi::OsStrExt;
 
     let mut encoded = String::new();
     for &byte in path.as_os_str().as_bytes() {
@@ -112,7 +120,7 @@ mod tests {
     fn a_socket_path_that_the_system_would_cut_is_refused_with_the_variable_to_set() {
         let refused = check_length(Path::new(&format!("/{}", "x".repeat(103)))).unwrap_err().to_string();
         assert!(refused.contains("104 bytes") && refused.contains("ORDINAUT_RUNTIME_DIR"), "{refused}");
-        check_length(Path::new("/tmp/ordinaut-1000/s/.s.PGSQL.5432")).unwrap();
+        check_length(Path::new("/tmp/ordinaut-1000/0a1b2c3d/.s.PGSQL.5432")).unwrap();
     }
 
     #[test]

@@ -100,8 +100,8 @@ impl SetState {
     pub fn write(&self, layout: &Layout) -> Result<(), EmbeddedError> {
         let path = layout.state_file();
         let new = path.with_extension("new");
-        let text = serde_json::to_vec_pretty(self).expect("a state has only strings for keys");
         let write = || -> std::io::Result<()> {
+            let text = serde_json::to_vec_pretty(self)?;
             let mut options = fs::OpenOptions::new();
             options.create(true).truncate(true).write(true).mode(0o600).open(&new)?.write_all(&text)?;
             fs::rename(&new, &path)

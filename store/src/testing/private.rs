@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::database::Database;
-use super::servers::{Servers, make_directory, site};
+use super::servers::{Servers, start_watched};
 use crate::embedded::{Durability, Postgres, Redis, Site};
+
+const END_LIMIT: Duration = Duration::from_secs(5);
+const END_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A PostgreSQL and a Redis that end with this fixture.
 #[derive(Debug)]
@@ -25,10 +29,7 @@ impl PrivateServers {
     /// When they do not start: the test cannot go on.
     pub async fn start(durability: Durability) -> Self {
         let directory = PathBuf::from(format!("/tmp/ordinaut-test-{:016x}", rand::random::<u64>()));
-        make_directory(&directory);
-        let site = site(&directory, durability);
-        let postgres = Postgres::start(&site, &mut |_| {}).await.expect("PostgreSQL for a test starts");
-        let redis = Redis::start(&site).await.expect("Redis for a test starts");
+        let (site, postgres, redis) = start_watched(&directory, durability).await;
         Self { site, postgres, redis, directory }
     }
 
@@ -56,6 +57,10 @@ impl Drop for PrivateServers {
         // At once: nothing of theirs is wanted any more. PostgreSQL takes its children along on SIGQUIT.
         self.postgres.process.signal(Signal::SIGQUIT);
         self.redis.process.signal(Signal::SIGKILL);
+        let deadline = Instant::now() + END_LIMIT;
+        while (self.postgres.process.is_alive() || self.redis.process.is_alive()) && Instant::now() < deadline {
+            std::thread::sleep(END_INTERVAL);
+        }
         // What a server still writes while it ends stays behind in the temporary directory, and harms nobody.
         let _ = fs::remove_dir_all(&self.directory);
     }

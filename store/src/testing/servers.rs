@@ -118,39 +118,36 @@ fn leave_lease(directory: &Path) -> Option<()> {
 }
 
 async fn start(directory: &Path, pointer: &Path) -> Servers {
-    make_directory(directory);
-    make_directory(&directory.join("leases"));
-    leave_lease(directory).expect("a lease can be left");
-    let site = site(directory, Durability::Fast);
-    let postgres = Postgres::start(&site, &mut |_| {}).await.expect("PostgreSQL for tests starts");
-    let redis = Redis::start(&site).await.expect("Redis for tests starts");
-
+    let (site, postgres, _redis) = start_watched(directory, Durability::Fast).await;
     fs::write(directory.join("open"), "").expect("the servers can be marked as open");
-    let watcher = Launch {
-        program: Path::new("/bin/sh"),
-        arguments: vec![
-            "-c".into(),
-            WATCHER.into(),
-            "ordinaut-test-servers".into(),
-            directory.into(),
-            postgres.process.to_string().into(),
-            redis.process.to_string().into(),
-        ],
-        environment: site.layout.environment.variables(),
-        account: None,
-        session: &site.session,
-        log: &site.layout.log_dir().join("watcher.log"),
-    };
-    watcher.start().expect("the test servers' watcher starts");
-
     let (database_url, redis_url) = (postgres.url(), Redis::url(&site));
     fs::write(pointer, format!("{}\n{database_url}\n{redis_url}\n", directory.display()))
         .expect("the test servers can be announced");
     Servers::at(&database_url, redis_url)
 }
 
+/// Starts a pair below `directory`, with a watcher that ends it after this process and all others with a lease.
+pub(super) async fn start_watched(directory: &Path, durability: Durability) -> (Site, Postgres, Redis) {
+    make_directory(directory);
+    make_directory(&directory.join("leases"));
+    leave_lease(directory).expect("a lease can be left");
+    let site = site(directory, durability);
+    let watcher = Launch {
+        program: Path::new("/bin/sh"),
+        arguments: vec!["-c".into(), WATCHER.into(), "ordinaut-test-servers".into(), directory.into()],
+        environment: site.layout.environment.variables(),
+        account: None,
+        session: &site.session,
+        log: &site.layout.log_dir().join("watcher.log"),
+    };
+    watcher.start().expect("the test servers' watcher starts");
+    let postgres = Postgres::start(&site, &mut |_| {}).await.expect("PostgreSQL for tests starts");
+    let redis = Redis::start(&site).await.expect("Redis for tests starts");
+    (site, postgres, redis)
+}
+
 /// A site below `directory` that shares nothing with a real set.
-pub(super) fn site(directory: &Path, durability: Durability) -> Site {
+fn site(directory: &Path, durability: Durability) -> Site {
     let layout = Layout::from_lookup(geteuid().as_raw(), |name| match name {
         "ORDINAUT_DATA_DIR" => Some(directory.join("d").into()),
         "ORDINAUT_RUNTIME_DIR" => Some(directory.join("r").into()),
@@ -162,7 +159,7 @@ pub(super) fn site(directory: &Path, durability: Durability) -> Site {
 }
 
 /// Makes a directory that is ours; anyone may have been in `/tmp` before.
-pub(super) fn make_directory(path: &Path) {
+fn make_directory(path: &Path) {
     match fs::create_dir(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => panic!("cannot make {}: {error}", path.display()),
         _ => {}

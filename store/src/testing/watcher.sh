@@ -1,6 +1,5 @@
-# Ends one pair of test servers when no test process has used it for half a minute.
-# $1 the pair's directory, $2 PostgreSQL's process, $3 Redis's.
-dir=$1 postgres=$2 redis=$3
+# Ends one pair of test servers when no test process has used it for half a minute. $1: the pair's directory.
+dir=$1
 
 in_use() {
     for lease in "$dir"/leases/*; do
@@ -10,9 +9,19 @@ in_use() {
     return 1
 }
 
+# $1 the file with the process's number in its first line, $2 the signal. A number given to another is left alone.
+end() {
+    pid=$(head -n 1 "$1" 2>/dev/null) || return
+    name=$(cat "/proc/$pid/comm" 2>/dev/null || ps -o comm= -p "$pid" 2>/dev/null)
+    case $name in
+        *postgres* | *redis* | *valkey*) kill "$2" "$pid" ;;
+    esac
+}
+
 idle=0
 while [ "$idle" -lt 6 ]; do
     sleep 5
+    if [ ! -d "$dir" ]; then exit 0; fi
     if in_use; then idle=0; else idle=$((idle + 1)); fi
 done
 
@@ -20,8 +29,7 @@ done
 rm -f "$dir/open"
 while in_use; do sleep 5; done
 
-# The servers' own notes go when they end: a number that was given again is left alone.
-if [ -e "$dir/d/postgres/postmaster.pid" ]; then kill -QUIT "$postgres"; fi
-if [ -e "$dir/d/redis/redis.pid" ]; then kill -TERM "$redis"; fi
+end "$dir/d/postgres/postmaster.pid" -QUIT
+end "$dir/d/redis/redis.pid" -TERM
 sleep 2
 rm -rf "$dir"
