@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub mod http;
+pub mod mcp;
 mod tls;
 
 /// One call of one step.

@@ -1,5 +1,7 @@
 //! HTTP steps against real local servers, and against a canary that must never be reached.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -350,7 +352,7 @@ async fn an_unexpected_status_is_typed_and_says_when_to_try_again() {
 }
 
 /// Answers each connection with fixed bytes, then holds it open or closes it.
-async fn raw(answer: Vec<u8>, hold: bool) -> (SocketAddr, JoinSet<()>) {
+async fn raw(answer: Vec<u8>, keep_open: bool) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
@@ -362,7 +364,7 @@ async fn raw(answer: Vec<u8>, hold: bool) -> (SocketAddr, JoinSet<()>) {
             assert!(read > 0);
             // The other side may have hung up already; that is what some tests want.
             let _ = stream.write_all(&answer).await;
-            if hold {
+            if keep_open {
                 held.push(stream);
             }
         }
@@ -392,6 +394,46 @@ async fn a_server_that_never_answers_is_a_time_out_that_may_have_sent() {
     call.limit = Duration::from_millis(300);
     let failure = allowing(&[server]).execute(call).await.unwrap_err();
     assert_eq!((failure.kind, failure.sent), (ErrorKind::Timeout, true), "{failure}");
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_ends_with_the_step() {
+    let (server, _tasks) = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this".to_vec(), true).await;
+    let mut call = call("http.get", json!({"url": format!("http://{server}/")}));
+    call.limit = Duration::from_millis(300);
+    let failure = allowing(&[server]).execute(call).await.unwrap_err();
+    assert_eq!((failure.kind, failure.sent), (ErrorKind::Timeout, true), "{failure}");
+}
+
+#[tokio::test]
+async fn a_failure_that_drips_keeps_its_status() {
+    let (server, _tasks) = raw(b"HTTP/1.1 503 Busy\r\nContent-Length: 100\r\n\r\nonly this".to_vec(), true).await;
+    let failure = run(&allowing(&[server]), "http.get", json!({"url": format!("http://{server}/")})).await.unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::ServerError, "{failure}");
+}
+
+#[tokio::test]
+async fn an_ipv6_literal_is_reached_where_it_is_allowed() {
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+        return; // This machine has no IPv6; the guard's own tests cover the rest.
+    };
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    let router = Router::new().route("/", get(|| async { "six" }));
+    tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let output = run(&allowing(&[address]), "http.get", json!({"url": format!("http://{address}/")})).await.unwrap();
+    assert_eq!(output["body"], "six");
+}
+
+/// A `303` proves that the POST was taken in: nothing after it may be taken for "never sent".
+#[tokio::test]
+async fn a_hop_lost_after_a_taken_in_post_may_have_sent() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let location = format!("http://{gone}/");
+    let (server, _tasks) = serve(Router::new().route("/", post(async move || Redirect::to(&location)))).await;
+    let with = json!({"url": format!("http://{server}/")});
+    let failure = run(&allowing(&[server, gone]), "http.post", with).await.unwrap_err();
+    assert_eq!((failure.kind, failure.sent), (ErrorKind::Connection, true), "{failure}");
 }
 
 #[tokio::test]
