@@ -186,15 +186,6 @@ impl TaskSpec {
         serde_json::from_value(stored)
     }
 
-    /// Every step: the pipeline's, members of `parallel` groups included, then those of `on_failure`.
-    pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        let in_pipeline = self.pipeline.iter().flat_map(|element| match element {
-            Element::Parallel(group) => group.parallel.as_slice(),
-            Element::Step(step) => std::slice::from_ref(step),
-        });
-        in_pipeline.chain(&self.on_failure)
-    }
-
     /// The definition as a person would write it: defaults left out. Accepting it again gives this spec.
     pub fn to_definition(&self) -> Value {
         definition::definition(self)
