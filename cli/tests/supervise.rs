@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, geteuid, getsid};
 use ordinaut_store::embedded::{self, EmbeddedError, EnsureRunning, Layout, Phase, SetState, ensure_running};
 
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(2);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const EXECUTOR: &str = "#!/bin/sh
 env >&2

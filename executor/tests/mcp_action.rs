@@ -231,6 +231,21 @@ async fn a_server_that_hangs_in_the_handshake_does_not_hold_its_caller() {
     tools.close().await;
 }
 
+/// Older servers die of a first message that is not `initialize`, or answer it too late.
+#[tokio::test]
+async fn a_server_that_falls_over_the_newer_protocol_is_started_again_the_older_way() {
+    let place = Place::new("older");
+    let mark = place.file("mark");
+    let script = format!(
+        "if [ -e '{0}' ]; then exec '{SERVER}' --faults; fi; touch '{0}'; read question; exit 1",
+        mark.display()
+    );
+    let tools = tools_of(&place, &json!({"older": {"command": "sh", "args": ["-c", script]}}));
+    let output = run(&tools, "older.get_weather", json!({"city": "Rome"})).await.unwrap();
+    assert_eq!(output["city"], "Rome");
+    tools.close().await;
+}
+
 /// Bytes of memory that this process holds; `None` where that cannot be asked so easily.
 fn resident_bytes() -> Option<u64> {
     let pages = std::fs::read_to_string("/proc/self/statm").ok()?;

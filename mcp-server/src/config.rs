@@ -144,10 +144,10 @@ impl Config {
         let mut mistakes = Vec::new();
         let read = |name: &str| Some(environment.get(name)?.trim()).filter(|text| !text.is_empty());
         if let Some(url) = read("DATABASE_URL") {
-            self.database_url = Some(ServiceUrl(url.to_owned()));
+            self.database_url = Some(ServiceUrl::new(url));
         }
         if let Some(url) = read("REDIS_URL") {
-            self.redis_url = Some(ServiceUrl(url.to_owned()));
+            self.redis_url = Some(ServiceUrl::new(url));
         }
         if let Some(zone) = read("ORDINAUT_TIMEZONE") {
             self.timezone = Some(zone.to_owned());
@@ -168,7 +168,7 @@ impl Config {
         };
         let Self { log, mcp, .. } = self;
         parse("ORDINAUT_LOG_FORMAT", &mut |text| replace(&mut log.format, LogFormat::parse(text)));
-        parse("ORDINAUT_MCP_LISTEN", &mut |text| replace(&mut mcp.listen, text.parse().ok()));
+        parse("ORDINAUT_HTTP_ADDR", &mut |text| replace(&mut mcp.listen, text.parse().ok()));
         parse("ORDINAUT_MCP_ALLOWED_HOSTS", &mut |text| replace(&mut mcp.allowed_hosts, listed(text, Host::parse)));
         parse("ORDINAUT_MCP_ALLOWED_ORIGINS", &mut |text| {
             replace(&mut mcp.allowed_origins, listed(text, Origin::parse))
@@ -234,6 +234,10 @@ fn listed<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
 pub struct ServiceUrl(String);
 
 impl ServiceUrl {
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
     /// The URL with its password.
     pub fn expose(&self) -> &str {
         &self.0
@@ -273,7 +277,7 @@ mod tests {
     fn the_environment_overrules_the_file() {
         let file =
             "timezone = 'Europe/Chisinau'\n[mcp]\nlisten = '127.0.0.1:1'\nkeep_alive = '5s'\n[executor]\nslots = 4";
-        let config = Config::read(Some(file), &environment(&[("ORDINAUT_MCP_LISTEN", "127.0.0.1:2")])).unwrap();
+        let config = Config::read(Some(file), &environment(&[("ORDINAUT_HTTP_ADDR", "127.0.0.1:2")])).unwrap();
         assert_eq!(config.mcp.listen.port(), 2);
         assert_eq!(config.mcp.keep_alive, Duration::from_secs(5));
         assert_eq!(config.timezone.as_deref(), Some("Europe/Chisinau"));
@@ -281,7 +285,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once() {
-        let pairs = [("ORDINAUT_TIMEZONE", "Mars/Olympus"), ("ORDINAUT_MCP_LISTEN", "everywhere")];
+        let pairs = [("ORDINAUT_TIMEZONE", "Mars/Olympus"), ("ORDINAUT_HTTP_ADDR", "everywhere")];
         let error = Config::read(Some("[mcp]\nsessions = 0"), &environment(&pairs)).unwrap_err().to_string();
         for part in ["Mars/Olympus", "everywhere", "mcp.sessions"] {
             assert!(error.contains(part), "{part} in {error}");

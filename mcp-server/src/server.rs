@@ -84,10 +84,10 @@ impl OrdinautServer {
     /// Whom this request is from.
     ///
     /// # Errors
-    /// The services that know the local agent are not up.
-    pub async fn principal(&self, context: &RequestContext<RoleServer>) -> Result<Principal, ToolError> {
+    /// A request that did not come past the guard.
+    pub fn principal(&self, context: &RequestContext<RoleServer>) -> Result<Principal, ToolError> {
         match self.caller {
-            Caller::Local => Ok(self.services().await?.local),
+            Caller::Local => Ok(Principal::local()),
             Caller::Guarded => context
                 .extensions
                 .get::<Parts>()
@@ -101,12 +101,8 @@ impl OrdinautServer {
     ///
     /// # Errors
     /// As [`OrdinautServer::principal`], and the scope is missing.
-    pub async fn principal_with(
-        &self,
-        context: &RequestContext<RoleServer>,
-        scope: Scope,
-    ) -> Result<Principal, ToolError> {
-        let principal = self.principal(context).await?;
+    pub fn principal_with(&self, context: &RequestContext<RoleServer>, scope: Scope) -> Result<Principal, ToolError> {
+        let principal = self.principal(context)?;
         if principal.may(scope) { Ok(principal) } else { Err(ToolError::scope_missing(scope)) }
     }
 

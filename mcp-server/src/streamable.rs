@@ -98,15 +98,23 @@ pub(crate) async fn serve(
     {
         return (StatusCode::NOT_FOUND, "no such session; start with initialize").into_response();
     }
-    let is_exchange = request.method() == Method::POST;
+    let method = request.method().clone();
     let server = endpoint.server;
     let service = StreamableHttpService::new(move || Ok(server.clone()), view.clone(), endpoint.config);
     let response = service.handle(request).await;
     if let Some(full) = view.refused.get() {
         return full.into_response();
     }
-    let response = response.map(Body::new);
-    if is_exchange { held_until_sent(response, &endpoint.exchanges) } else { response }
+    let mut response = response.map(Body::new);
+    match method {
+        Method::POST => held_until_sent(response, &endpoint.exchanges),
+        // The session has ended by now; clients take the SDK's 202 for a failure to end it.
+        Method::DELETE if response.status() == StatusCode::ACCEPTED => {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        _ => response,
+    }
 }
 
 fn session_of(headers: &HeaderMap) -> Option<SessionId> {

@@ -120,8 +120,9 @@ impl Step {
     }
 
     fn effect_of_method(&self) -> Effect {
-        match self.with.get("method").map_or(Some("GET"), Value::as_str) {
-            Some("GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS") => Effect::Idempotent,
+        let method = self.with.get("method").and_then(Value::as_str).unwrap_or_default();
+        match method.trim().to_ascii_uppercase().as_str() {
+            "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" => Effect::Idempotent,
             _ => Effect::Once,
         }
     }

@@ -66,7 +66,7 @@ pub struct Schedule {
 
 #[derive(Debug, Clone)]
 enum Form {
-    Cron(Cron),
+    Cron(Box<Cron>),
     Rrule(Box<RuleSet>),
     Once(Once),
     Interval(Interval),
@@ -89,7 +89,7 @@ impl Schedule {
     /// ask [`Schedule::next_after`] with the present instant.
     pub fn parse(source: ScheduleSource<'_>, limits: &Limits) -> Result<Self, Vec<Fault>> {
         let ScheduleSource { kind, expr, zone, anchor } = source;
-        let one = |fault: Fault| vec![fault];
+        let alone = |fault: Fault| vec![fault];
         let utc = Zone::utc;
         let (zone, form) = match kind {
             ScheduleKind::Cron => {
@@ -98,17 +98,17 @@ impl Schedule {
                     let message = "a cron expression names times of the wall clock and no zone is known: set `timezone` to an IANA name, such as `Europe/Chisinau`";
                     return Err(vec![Fault::new(ZONE, FaultCode::TimezoneRequired, message)]);
                 };
-                (zone.clone(), Form::Cron(cron))
+                (zone.clone(), Form::Cron(Box::new(cron)))
             }
             ScheduleKind::Rrule => {
                 let set = RuleSet::parse(expr, zone, anchor, limits)?;
                 (set.zone().clone(), Form::Rrule(Box::new(set)))
             }
             ScheduleKind::Once => {
-                let once = Once::parse(expr, zone, anchor).map_err(one)?;
+                let once = Once::parse(expr, zone, anchor).map_err(alone)?;
                 (once.zone.clone().or_else(|| zone.cloned()).unwrap_or_else(utc), Form::Once(once))
             }
-            ScheduleKind::Interval => (utc(), Form::Interval(Interval::parse(expr, anchor, limits).map_err(one)?)),
+            ScheduleKind::Interval => (utc(), Form::Interval(Interval::parse(expr, anchor, limits).map_err(alone)?)),
             ScheduleKind::Event => {
                 let topic =
                     TopicPattern::parse(expr).map_err(|fault| vec![Fault { path: EXPR.to_owned(), ..fault }])?;
@@ -290,6 +290,6 @@ pub fn jitter_offset(run: crate::id::RunId, bound: Duration, gap: Option<Duratio
     let bound = gap.map_or(bound, |gap| bound.min(gap / 2));
     let bytes = run.uuid().into_bytes();
     let digest = u64::from_be_bytes([0, bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]]);
-    let share = u128::from(digest) * bound.as_nanos() >> 56;
+    let share = (u128::from(digest) * bound.as_nanos()) >> 56;
     Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
 }

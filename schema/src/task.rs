@@ -174,6 +174,9 @@ pub fn amend(
 
 impl TaskSpec {
     /// The JSON that is stored.
+    ///
+    /// # Panics
+    /// Never: a spec has text keys and plain values.
     pub fn to_stored(&self) -> Value {
         serde_json::to_value(self).expect("a spec has string keys and no foreign types")
     }

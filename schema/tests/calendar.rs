@@ -1,5 +1,7 @@
 //! The calendar oracle: every row of the corpora under `tests/time`, each decided by independent programs or a rule.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use jiff::{Timestamp, civil::DateTime};
 use ordinaut_schema::{
     fault::Fault,

@@ -100,3 +100,16 @@ async fn a_test_database_is_dropped_with_its_fixture() {
         .unwrap();
     assert!(!found);
 }
+
+#[tokio::test]
+async fn an_initdb_that_was_cut_short_leaves_nothing_behind_and_harms_nothing() {
+    let mut servers = PrivateServers::start(Durability::Fast).await;
+    let unfinished = servers.site.layout.data_dir.join("postgres.new-0badcafe");
+    std::fs::create_dir(&unfinished).unwrap();
+    std::fs::write(unfinished.join("PG_VERSION"), "9\n").unwrap();
+
+    servers.restart().await;
+
+    assert!(!unfinished.exists());
+    assert!(servers.postgres.is_healthy().await);
+}

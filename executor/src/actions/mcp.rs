@@ -32,7 +32,8 @@ pub use self::catalogue::SeenTool;
 use self::{
     answer::Called,
     catalogue::Catalogue,
-    connection::{CallFailure, Connection, call_tool},
+    connection::Connection,
+    live::{CallFailure, call_tool},
     servers::Entry,
 };
 use super::{Action, StepCall, http::own_limit, tls::tls};
@@ -41,6 +42,7 @@ mod answer;
 mod catalogue;
 mod child;
 mod connection;
+mod live;
 mod servers;
 
 /// The field of a call's `_meta` that carries its idempotency key.

@@ -86,10 +86,11 @@ async fn a_body_that_does_not_arrive_is_given_up() {
 #[tokio::test]
 async fn probes_need_no_token_and_metrics_count_sessions() {
     let fixture = Fixture::start().await;
-    for path in ["/healthz", "/readyz"] {
-        let response = send(&fixture, ("GET", path), &[("host", "10.0.0.7")]).await;
-        assert_eq!(response.status(), StatusCode::OK, "{path}");
-    }
+    let healthy = send(&fixture, ("GET", "/healthz"), &[("host", "10.0.0.7")]).await;
+    assert_eq!(healthy.status(), StatusCode::OK);
+    let ready = send(&fixture, ("GET", "/readyz"), &[("host", "10.0.0.7")]).await;
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.text().await.unwrap().contains("the fixture"));
     let metrics = send(&fixture, ("GET", "/metrics"), &[]).await.text().await.unwrap();
     assert!(metrics.contains("ordinaut_mcp_sessions 0"), "{metrics}");
     let foreign = send(&fixture, ("GET", "/metrics"), &[("host", "evil.example")]).await;

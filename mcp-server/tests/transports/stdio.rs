@@ -13,8 +13,8 @@ use crate::support::PATIENCE;
 
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ordinaut-mcp"));
-    // Nothing of the machine's own configuration.
-    command.arg("stdio").env_clear().env("HOME", "/nonexistent").kill_on_drop(true);
+    // A database that nobody answers for, and nothing of the machine's own configuration.
+    command.arg("stdio").env_clear().env("DATABASE_URL", "postgres:///none?host=/nonexistent").kill_on_drop(true);
     command
 }
 

@@ -96,7 +96,7 @@ async fn a_deleted_session_makes_room_for_another() {
     assert_eq!(initialize(&fixture, BOB).await.status(), StatusCode::OK);
 
     let delete = http().delete(fixture.url("/mcp")).bearer_auth(ANN).header("mcp-session-id", session(&first));
-    assert!(delete.send().await.unwrap().status().is_success());
+    assert_eq!(delete.send().await.unwrap().status(), StatusCode::NO_CONTENT);
     assert_eq!(initialize(&fixture, ANN).await.status(), StatusCode::OK);
 }
 

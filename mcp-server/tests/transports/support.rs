@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use ordinaut_mcp::{
     auth::{Authenticate, Token, Unavailable},
-    backend::{Backend, Services, Stage},
+    backend::{Backend, Starter},
     config::Mcp,
     http::{HttpServer, Parts},
     principal::{Principal, Scope},
@@ -36,6 +36,8 @@ pub(crate) struct Fixture {
     pub(crate) release: Arc<Semaphore>,
     /// A permit for each call of `hold` that began.
     pub(crate) held: Arc<Semaphore>,
+    /// The transports need no services; kept, so that they count as still starting.
+    _starter: Starter,
     pub(crate) serving: JoinHandle<std::io::Result<()>>,
 }
 
@@ -47,8 +49,7 @@ impl Fixture {
     pub(crate) async fn start_with(change: impl FnOnce(&mut Mcp)) -> Self {
         let mut config = Mcp::default();
         change(&mut config);
-        let (stage, backend) = Backend::starting("the fixture");
-        stage.send(Stage::Ready(Services { local: principal("local") })).unwrap();
+        let (starter, backend) = Backend::starting("the fixture");
         let metrics = Metrics::new().unwrap();
         let drain = CancellationToken::new();
         let (release, held) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -58,7 +59,7 @@ impl Fixture {
         let http = HttpServer::new(&config, Parts { server, backend, tokens, metrics, drain: drain.clone() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, drain, release, held, serving: tokio::spawn(http.serve(listener)) }
+        Self { address, drain, release, held, _starter: starter, serving: tokio::spawn(http.serve(listener)) }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -90,7 +91,7 @@ fn tools(release: Arc<Semaphore>, held: Arc<Semaphore>) -> ToolRouter<OrdinautSe
     ToolRouter::new()
         .with_route(ToolRoute::new_dyn(tool("whoami"), |call: ToolCallContext<'_, OrdinautServer>| {
             Box::pin(async move {
-                let principal = call.service.principal(&call.request_context).await.unwrap();
+                let principal = call.service.principal(&call.request_context).unwrap();
                 Ok(CallToolResult::success(vec![ContentBlock::text(principal.name)]).into())
             })
         }))

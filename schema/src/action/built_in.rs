@@ -88,7 +88,6 @@ fn http(action: &Http) -> Descriptor {
             json!({
                 "type": "string",
                 "enum": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-                "default": "GET",
                 "description": "The HTTP method, in capitals",
             }),
         );
@@ -105,12 +104,13 @@ fn http(action: &Http) -> Descriptor {
         },
         "headers": {"type": "object", "additionalProperties": {"type": scalar}},
         "expected_status": {
-            "type": ["integer", "array"],
+            "type": ["integer", "string", "array"],
             "minimum": 100,
             "maximum": 599,
+            "pattern": "^[1-5]xx$|^[1-5][0-9][0-9]$",
             "minItems": 1,
-            "items": {"type": "integer", "minimum": 100, "maximum": 599},
-            "description": "A status or a list of them that count as success; any 2xx by default",
+            "items": {"type": ["integer", "string"], "minimum": 100, "maximum": 599, "pattern": "^[1-5]xx$|^[1-5][0-9][0-9]$"},
+            "description": "What counts as success: a status, a class such as 2xx, or a list; any 2xx by default",
         },
     });
     let bodies = json!({
@@ -148,7 +148,7 @@ fn http(action: &Http) -> Descriptor {
     Descriptor {
         name: action.name.to_owned(),
         sentence: action.sentence.to_owned(),
-        input_schema: object(Value::Object(properties), &["url"]),
+        input_schema: object(Value::Object(properties), if action.any_method { &["method", "url"] } else { &["url"] }),
         example,
         effect: action.effect,
     }

@@ -26,6 +26,9 @@ pub(crate) struct Checker<'a> {
     pub(crate) warnings: &'a mut Vec<String>,
 }
 
+/// What `event` is, as the store hands it to a run.
+const EVENT_FIELDS: [&str; 3] = ["id", "topic", "payload"];
+
 /// Where an expression stands, which decides what it may name.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -36,7 +39,6 @@ struct Place {
 }
 
 impl<'a> Checker<'a> {
-    #[expect(clippy::too_many_arguments, reason = "each is a different type; a struct of them would be this one")]
     pub(crate) fn new(
         pipeline: &'a [Element],
         on_failure: &'a [Step],
@@ -199,7 +201,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn judge(&self, reference: &Reference, path: &str, place: Place) -> Option<Fault> {
+    fn judge(&mut self, reference: &Reference, path: &str, place: Place) -> Option<Fault> {
         let fault = |message: String| Some(Fault::new(path, FaultCode::UnknownReference, message));
         let field = reference.field.as_deref();
         match (reference.name.as_str(), field) {
@@ -214,6 +216,14 @@ impl<'a> Checker<'a> {
             ("error", Some(field)) => known("error", field, ["kind", "message", "step"], "", path),
             (name @ ("item" | "index"), _) if !place.in_foreach => {
                 fault(format!("`{name}` exists only in `with` of a step that has `foreach`"))
+            }
+            // Whether a task is started by an event is known only when it is.
+            ("event", Some(field)) if !EVENT_FIELDS.contains(&field) => {
+                self.warnings.push(format!(
+                    "{path}: an event has {}; `event.{field}` is null, unless `event.payload.{field}` was meant",
+                    EVENT_FIELDS.join(", ")
+                ));
+                None
             }
             ("now", Some(field)) => fault(format!("`now` is a text and has no `{field}`; try format_time(now, '%F')")),
             ("secrets", _) => fault(

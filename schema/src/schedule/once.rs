@@ -112,8 +112,13 @@ fn parse_instant(text: &str) -> Result<(i64, i32, Option<i64>), Fault> {
         milliseconds = format!("{:0<3}", &fraction[..digits])[..3].parse().unwrap_or(0);
         rest = &fraction[digits..];
     }
-    let offset =
-        parse_offset(rest).ok_or_else(|| wrong(&format!("`{rest}` is not an offset such as `Z` or `+02:00`")))?;
+    let offset = match rest {
+        "" => None,
+        rest => {
+            let why = || wrong(&format!("`{rest}` is not an offset such as `Z` or `+02:00`"));
+            Some(parse_offset(rest).ok_or_else(why)?)
+        }
+    };
     let date = Date::new(number(0, 4), small(5), small(8))
         .ok()
         .filter(|date| date.year() >= 1)
@@ -126,13 +131,10 @@ fn parse_instant(text: &str) -> Result<(i64, i32, Option<i64>), Fault> {
     Ok((civil.ok_or_else(|| wrong("it is too far in time"))?, milliseconds * 1_000_000, offset))
 }
 
-/// `Some(None)` where there is no offset, `None` where it is not one.
-fn parse_offset(text: &str) -> Option<Option<i64>> {
-    if text.is_empty() {
-        return Some(None);
-    }
+/// Seconds east of UTC.
+fn parse_offset(text: &str) -> Option<i64> {
     if text.eq_ignore_ascii_case("z") {
-        return Some(Some(0));
+        return Some(0);
     }
     let (sign, rest) = match text.split_at_checked(1)? {
         ("+", rest) => (1, rest),
@@ -144,7 +146,7 @@ fn parse_offset(text: &str) -> Option<Option<i64>> {
         let plain = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
         text.parse::<i64>().ok().filter(|value| plain && *value <= most)
     };
-    Some(Some(sign * (part(hours, 23)? * 3600 + part(minutes, 59)? * 60)))
+    Some(sign * (part(hours, 23)? * 3600 + part(minutes, 59)? * 60))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, against: Acceptance<'_>, warning
         let source = ScheduleSource { kind, expr, zone: usable.as_ref(), anchor };
         Schedule::parse(source, against.limits).map_err(|faults| fields.faults.extend(faults)).ok()
     });
-    let zone = usable.unwrap_or_else(Zone::utc);
+    let (zone, zone_source) = used(schedule.as_ref(), usable, zone_source);
     judge_bounds(fields, starts_at, ends_at, against.now, &zone);
     let timing = Timing {
         kind: kind.unwrap_or(ScheduleKind::Manual),
@@ -111,6 +111,19 @@ fn zone(fields: &mut Fields<'_, '_>, against: Acceptance<'_>) -> (Option<Zone>, 
     match against.default_zone {
         Some((zone, source)) => (Some(zone.clone()), source),
         None => (None, ZoneSource::NotNeeded),
+    }
+}
+
+/// The zone that counts in the end: a rule or an instant may name its own.
+fn used(schedule: Option<&Schedule>, zone: Option<Zone>, source: ZoneSource) -> (Zone, ZoneSource) {
+    let own = schedule
+        .filter(|schedule| matches!(schedule.kind(), ScheduleKind::Rrule | ScheduleKind::Once))
+        .map(Schedule::zone);
+    match (own, zone) {
+        (Some(own), Some(zone)) if *own == zone => (zone, source),
+        (Some(own), None) if *own == Zone::utc() => (Zone::utc(), source),
+        (Some(own), _) => (own.clone(), ZoneSource::Task),
+        (None, zone) => (zone.unwrap_or_else(Zone::utc), source),
     }
 }
 

@@ -71,8 +71,7 @@ fn balanced(source: &str) -> Option<usize> {
     while let Some((at, char)) = chars.next() {
         match (quote, char) {
             (Some(_), '\\') => drop(chars.next()),
-            (Some(closing), _) if char == closing => quote = None,
-            (Some(_), _) => {}
+            (Some(closing), _) => quote = Some(closing).filter(|closing| char != *closing),
             (None, '\'' | '"' | '`') => quote = Some(char),
             (None, '{') => open += 1,
             (None, '}') if open == 0 => return Some(at),

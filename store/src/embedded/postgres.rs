@@ -2,7 +2,7 @@
 //!
 //! It listens on a Unix socket in a private directory and trusts who can reach it: peer authentication would not
 //! know the users apart when root's servers run under an unprivileged user. A data directory appears whole or not
-//! at all: it is made beside its place and renamed into it.
+//! at all: it is made beside its place and renamed into it. The caller holds the set's lock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,12 +23,15 @@ use super::state::Phase;
 
 /// The owner of the database, and its name.
 const OWNER: &str = "ordinaut";
+const UNFINISHED: &str = "postgres.new-";
 const PORT: u16 = 5432;
 const INITDB_LIMIT: Duration = Duration::from_mins(2);
 /// Recovery after a crash can take long; the process is watched meanwhile.
 const READY_LIMIT: Duration = Duration::from_mins(10);
 /// A server found running gets this long to answer before it is taken for stuck.
 const ADOPT_LIMIT: Duration = Duration::from_secs(30);
+const START_ATTEMPTS: u8 = 4;
+const START_DELAY: Duration = Duration::from_millis(500);
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 /// Fast shutdown, immediate shutdown, and what is left.
@@ -50,15 +53,13 @@ impl Postgres {
     pub async fn start(site: &Site, on_phase: &mut (impl FnMut(Phase) + Send)) -> Result<Self, EmbeddedError> {
         let data = data_directory(site);
         let binaries = PostgresBinaries::find(site.layout.environment.path.as_deref(), &data)?;
+        clear_unfinished(&site.layout.data_dir);
         if !data.join("PG_VERSION").exists() {
             on_phase(Phase::CreatingDatabase);
             initdb(site, &binaries, &data).await?;
         }
         on_phase(Phase::StartingPostgres);
-        let found = match adopt(&data).await? {
-            Some(found) => found,
-            None => launch(site, &binaries, &data).await?,
-        };
+        let found = adopt_or_launch(site, &binaries, &data).await?;
         found.ensure_database().await?;
         Ok(found)
     }
@@ -151,6 +152,22 @@ fn log_file(site: &Site) -> PathBuf {
     site.layout.log_dir().join("postgres.log")
 }
 
+/// A start can fail for reasons that pass: children of a killed server that are still ending, or a server that a
+/// killed supervisor had only just started and that holds the data already.
+async fn adopt_or_launch(site: &Site, binaries: &PostgresBinaries, data: &Path) -> Result<Postgres, EmbeddedError> {
+    let mut attempt = 1;
+    loop {
+        if let Some(found) = adopt(data).await? {
+            return Ok(found);
+        }
+        match launch(site, binaries, data).await {
+            Err(EmbeddedError::Ended { .. }) if attempt < START_ATTEMPTS => attempt += 1,
+            outcome => return outcome,
+        }
+        sleep(START_DELAY).await;
+    }
+}
+
 async fn launch(site: &Site, binaries: &PostgresBinaries, data: &Path) -> Result<Postgres, EmbeddedError> {
     let sockets = site.sockets();
     let settings = site.configure("postgresql.conf", &settings(&sockets, site.durability))?;
@@ -227,11 +244,9 @@ fn found_running(data: &Path) -> Option<Postgres> {
 }
 
 async fn initdb(site: &Site, binaries: &PostgresBinaries, data: &Path) -> Result<(), EmbeddedError> {
-    let new = data.with_extension("new");
+    // Under a name of its own: after a killed supervisor an initdb may still be at work, by path.
+    let new = site.layout.data_dir.join(format!("{UNFINISHED}{:08x}", rand::random::<u32>()));
     let log = site.layout.log_dir().join("initdb.log");
-    if new.exists() {
-        fs::remove_dir_all(&new).map_err(EmbeddedError::io("clear away", &new))?;
-    }
     private_directory(&new, 0o700, site.account.as_ref())?;
 
     // Not every system has C.UTF-8 (older macOS); plain C sorts the same and knows fewer letters.
@@ -264,6 +279,17 @@ async fn initdb(site: &Site, binaries: &PostgresBinaries, data: &Path) -> Result
         }
     }
     Err(EmbeddedError::Ended { program: "initdb", log: tail(&log) })
+}
+
+/// Removes what initdbs that did not get to their end have left.
+fn clear_unfinished(data_dir: &Path) {
+    let Ok(entries) = fs::read_dir(data_dir) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            // One of them may still be writing; the next start gets rid of the rest.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The whole configuration: nothing comes from the file that initdb wrote.

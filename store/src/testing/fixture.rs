@@ -16,7 +16,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{Caller, Role, Store, StoreError};
+use super::{Database, database};
+use crate::{Caller, Role, Settings, Store, StoreError};
 
 /// One database in three views. Made from what `#[sqlx::test]` hands to a test.
 #[derive(Debug, Clone)]
@@ -28,6 +29,21 @@ pub struct Fixture {
 }
 
 impl Fixture {
+    /// Over a fresh database, which goes with the second value.
+    ///
+    /// # Panics
+    /// The database cannot be made.
+    pub async fn fresh() -> (Self, Database) {
+        let database = database().await;
+        let open = |role| Store::connect(Settings::new(database.url.clone(), role));
+        let fixture = Self {
+            mcp: open(Role::Mcp).await.expect("the MCP role is there"),
+            executor: open(Role::Executor).await.expect("the executor role is there"),
+            owner: database.pool.clone(),
+        };
+        (fixture, database)
+    }
+
     pub async fn open(pool: PgPoolOptions, address: PgConnectOptions) -> Result<Self, StoreError> {
         let deadline = Duration::from_secs(30);
         Ok(Self {

@@ -19,6 +19,7 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 
+use super::live::Unopened;
 use crate::actions::http::{body::is_within_depth, status::retry_after};
 
 /// Longest text of a remote side that a message repeats.
@@ -186,32 +187,31 @@ fn remote(name: &str, error: &(dyn Error + Send + Sync + 'static)) -> StepFailur
 
 const AUTHORIZE: &str = "the operator sets `headers.Authorization` in its entry";
 
-/// Why a handshake failed, as an end of "the MCP server `x` could not be started: …"; and whether trying again
-/// is of no use.
-pub(super) fn handshake(error: &ClientInitializeError) -> (String, ErrorKind) {
+/// Why a handshake failed.
+pub(super) fn handshake(error: &ClientInitializeError) -> Unopened {
+    let failed = |why: String, kind, is_protocol| Unopened { why, kind, is_protocol };
     if error.is_authorization_required() {
-        return (format!("it does not accept our credentials: {AUTHORIZE}"), ErrorKind::Denied);
+        return failed(format!("it does not accept our credentials: {AUTHORIZE}"), ErrorKind::Denied, false);
     }
     let why = match error {
-        ClientInitializeError::ConnectionClosed(_) => "it ended during the handshake".to_owned(),
         ClientInitializeError::TransportError { error, .. } => {
             let connect = error
                 .error
                 .downcast_ref::<StreamableHttpError<reqwest::Error>>()
                 .is_some_and(|error| matches!(error, StreamableHttpError::Client(error) if error.is_connect()));
             if connect {
-                "nobody listens there".to_owned()
-            } else {
-                "the connection was lost during the handshake".to_owned()
+                return failed("nobody listens there".to_owned(), ErrorKind::Connection, false);
             }
+            "the connection was lost during the handshake".to_owned()
         }
+        ClientInitializeError::ConnectionClosed(_) => "it ended during the handshake".to_owned(),
         ClientInitializeError::JsonRpcError(error) => format!("it refused the handshake: {}", quoted(&error.message)),
         ClientInitializeError::NoCompatibleProtocolVersion { .. } => {
             "it speaks no protocol version that we know".to_owned()
         }
         _ => "it did not answer the handshake as MCP asks".to_owned(),
     };
-    (why, ErrorKind::Connection)
+    failed(why, ErrorKind::Connection, true)
 }
 
 #[cfg(test)]

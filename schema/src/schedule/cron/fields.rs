@@ -291,8 +291,8 @@ fn parse_item(field: Field, item: &str) -> Result<(String, Vec<u8>), Refusal> {
     let (least, most) = field.range();
     let (start, end, text) = if base == "*" {
         (least, most, "*".to_owned())
-    } else if base.starts_with('*') {
-        return Err(match base[1..].parse::<u8>() {
+    } else if let Some(rest) = base.strip_prefix('*') {
+        return Err(match rest.parse::<u8>() {
             Ok(step) if step > 0 => {
                 Refusal::new(format!("`{base}` is neither `*` nor a step")).instead(format!("*/{step}"))
             }
@@ -308,8 +308,9 @@ fn parse_item(field: Field, item: &str) -> Result<(String, Vec<u8>), Refusal> {
         if end.contains('-') {
             return Err(Refusal::new(format!("`{base}` is more than one range; a range is `first-last`")));
         }
-        let ((start, first), (end, last)) = (parse_value(field, start)?, parse_value(field, end)?);
-        (start, end, format!("{first}-{last}"))
+        let (start, from) = parse_value(field, start)?;
+        let (end, to) = parse_value(field, end)?;
+        (start, end, format!("{from}-{to}"))
     } else {
         let (value, text) = match base {
             "" => {
@@ -369,7 +370,7 @@ fn parse_value(field: Field, text: &str) -> Result<(u8, String), Refusal> {
                 let refusal = Refusal::new(format!("{text} is out of range; {}", field.values()));
                 Err(match (field, text) {
                     (Field::Minute, "60") | (Field::Hour, "24") => refusal.instead("0"),
-                    (Field::DayOfMonth, "0") | (Field::Month, "0") => refusal.instead("1"),
+                    (Field::DayOfMonth | Field::Month, "0") => refusal.instead("1"),
                     (Field::DayOfMonth, "32") => refusal.instead("L"),
                     _ => refusal,
                 })

@@ -143,7 +143,7 @@ fn has_day(days: &Values, months: &Values) -> bool {
 
 fn never(fields: &Fields) -> Fault {
     let mut suggestion = fields.clone();
-    suggestion.days.text = "L".to_owned();
+    "L".clone_into(&mut suggestion.days.text);
     let fault = |why: &str| Fault::new(EXPR, FaultCode::NeverFires, format!("`{}` never fires: {why}", fields.text()));
     if has_day(&fields.days, &fields.months) {
         return fault("no day fits both the day of month and the day of week, and with a leading `*` both must fit");

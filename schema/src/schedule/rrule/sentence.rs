@@ -12,17 +12,17 @@ use super::{
 /// Without the zone: `Every weekday at 08:30`.
 pub(super) fn describe(set: &RuleSet) -> String {
     let rules: Vec<String> = set.rules.iter().map(|it| one(&it.rule, set)).collect();
-    let mut text = capital(&rules.join("; and "));
+    let mut clauses = vec![capital(&rules.join("; and "))];
     if set.starts_later {
-        text += &format!(", from {}", day_and_time(set.start));
+        clauses.push(format!("from {}", day_and_time(set.start)));
     }
     if !set.rdates.is_empty() {
-        text += &format!(", plus {}", dates(set.rdates.len()));
+        clauses.push(format!("plus {}", dates(set.rdates.len())));
     }
     if !set.exdates.is_empty() {
-        text += &format!(", except {}", dates(set.exdates.len()));
+        clauses.push(format!("except {}", dates(set.exdates.len())));
     }
-    text
+    clauses.join(", ")
 }
 
 fn dates(count: usize) -> String {
@@ -37,22 +37,24 @@ fn day_and_time(civil: i64) -> String {
 
 fn one(rule: &Rule, set: &RuleSet) -> String {
     let explicit = rule.with_implied_days(set.start);
-    let mut text = if rule.freq < Freq::Hourly { of_days(&explicit, set.start) } else { of_hours(&explicit) };
+    let mut clauses = vec![if rule.freq < Freq::Hourly { of_days(&explicit, set.start) } else { of_hours(&explicit) }];
     if rule.interval > 1 {
-        text += &format!(", counted from {}", day_and_time(set.start));
+        clauses.push(format!("counted from {}", day_and_time(set.start)));
     }
-    if !rule.by_week.is_empty() && rule.week_start != 0 {
-        text += &format!(", weeks beginning on {}", WEEKDAYS[usize::from(rule.week_start)]);
-    } else if rule.freq == Freq::Weekly && rule.interval > 1 && rule.week_start != 0 {
-        text += &format!(" in weeks beginning on {}", WEEKDAYS[usize::from(rule.week_start)]);
+    let weeks_count = !rule.by_week.is_empty() || (rule.freq == Freq::Weekly && rule.interval > 1);
+    let picks_in_weeks = rule.freq == Freq::Weekly && !rule.by_set_pos.is_empty();
+    if rule.week_start != 0 && (weeks_count || picks_in_weeks) {
+        clauses.push(format!("weeks beginning on {}", WEEKDAYS[usize::from(rule.week_start)]));
     }
-    if let Some(count) = rule.count {
-        text += &if count == 1 { ", once".to_owned() } else { format!(", {count} times") };
+    match rule.count {
+        Some(1) => clauses.push("once".to_owned()),
+        Some(count) => clauses.push(format!("{count} times")),
+        None => {}
     }
     if let Some(until) = rule.until {
-        text += &format!(", until {}", day_and_time(until + civil::offset_at(&set.zone, until)));
+        clauses.push(format!("until {}", day_and_time(until + civil::offset_at(&set.zone, until))));
     }
-    text
+    clauses.join(", ")
 }
 
 fn every(interval: u32, unit: &str) -> String {
@@ -115,7 +117,7 @@ fn of_hours(rule: &Rule) -> String {
         Freq::Minutely => "minute",
         _ => "second",
     };
-    let mut text = every(rule.interval, unit);
+    let mut clauses = vec![every(rule.interval, unit)];
     let mut named = Vec::new();
     if !rule.by_second.is_empty() {
         named.push(within("second", &rule.by_second, 60));
@@ -127,17 +129,17 @@ fn of_hours(rule: &Rule) -> String {
         named.push(within("hour", &rule.by_hour, 24));
     }
     if !named.is_empty() {
-        text += &format!(", at {}", named.join(" of "));
+        clauses.push(format!("at {}", named.join(" of ")));
     }
     if !rule.by_set_pos.is_empty() {
         let positions: Vec<String> = rule.by_set_pos.iter().map(|n| position(i32::from(*n))).collect();
-        text += &format!(", the {} of each", english::join(&positions));
+        clauses.push(format!("the {} of each", english::join(&positions)));
     }
     let limits = limits(rule);
     if !limits.is_empty() {
-        text += &format!(", {limits}");
+        clauses.push(limits);
     }
-    text
+    clauses.join(", ")
 }
 
 /// Which days, as the parts say it: `on the last Friday, in March`.
