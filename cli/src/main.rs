@@ -10,6 +10,7 @@ mod export;
 mod failure;
 mod gate;
 mod inbox;
+mod next;
 mod out;
 mod run;
 mod runs;
@@ -75,6 +76,8 @@ enum Command {
     Run(run::Run),
     /// Read the messages that tasks left
     Inbox(inbox::Inbox),
+    /// Show what a schedule means and when it is due; needs no database
+    Next(next::NextArgs),
     /// Stop every task at its next step, until `resume-all`
     PauseAll,
     /// Let tasks go on after `pause-all`
@@ -112,6 +115,11 @@ fn main() -> ExitCode {
 }
 
 async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode, Failure> {
+    if let Command::Next(options) = &command {
+        #[expect(clippy::disallowed_methods, reason = "there is no database whose clock could be asked")]
+        let now = jiff::Timestamp::now();
+        return next::run(options, now, times::machine_zone().as_ref()).or_else(next_failed);
+    }
     let config = Config::from_process()?;
     let agent = global.agent.as_deref();
     let open = || Session::open(&config, agent);
@@ -135,9 +143,17 @@ async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode
         Command::Agent(verb) => agent::agent(&open().await?, &verb, out).await?,
         Command::ClaudeConfig => claude_config::claude_config(&config, out)?,
         Command::Doctor => return doctor::doctor(&config, out).await,
-        Command::Supervise => unreachable!("seen to before arguments are parsed"),
+        Command::Next(_) | Command::Supervise => unreachable!("seen to before arguments are parsed"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `next` answers programs line by line, whose reader may go away.
+fn next_failed(error: anyhow::Error) -> Result<ExitCode, Failure> {
+    let is_gone = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|it| it.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(is_gone) { Err(Failure::ReaderGone) } else { Err(error.into()) }
 }
 
 fn tell(failure: &Failure, out: Out) {

@@ -2,7 +2,7 @@
 //!
 //! A reader that goes away (`ordinaut runs | head`) ends the command quietly: [`Failure::ReaderGone`].
 
-use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -77,11 +77,6 @@ fn write_stdout(text: &str) -> Result<(), Failure> {
 /// One line on stderr. Nobody is left to hear of its failure.
 pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
-}
-
-/// Whether a person watches stderr.
-pub(crate) fn is_watched() -> bool {
-    io::stderr().is_terminal()
 }
 
 /// Text from steps and titles without what would steer a terminal; line breaks become spaces.

@@ -58,8 +58,18 @@ impl Session {
         Self::at(config, &url, agent).await
     }
 
+    /// Connects to the database at `url`, setting it up if nothing of Ordinaut's has seen it yet.
     pub(crate) async fn at(config: &Config, url: &str, agent: Option<&str>) -> Result<Self, Failure> {
-        let store = connect(url).await?;
+        Self::over(config, connect(url).await?, agent).await
+    }
+
+    /// Connects to the database at `url` as it is.
+    pub(crate) async fn look(config: &Config, url: &str) -> Result<Self, Failure> {
+        let store = Store::connect(Settings::new(url, Role::Executor)).await?;
+        Self::over(config, store, None).await
+    }
+
+    async fn over(config: &Config, store: Store, agent: Option<&str>) -> Result<Self, Failure> {
         let mut caller = Caller::local("cli");
         if let Some(name) = agent {
             caller.agent = store.agent_named(name).await?;

@@ -197,6 +197,10 @@ fn wrong_count(text: &str, parts: &[&str]) -> Fault {
             u32::from(odd)
         ));
     }
+    if let Some(comment) = parts.iter().position(|part| part.starts_with('#')) {
+        return bad(format!("`{}`: a comment cannot stand in an expression; {FIVE}", parts[comment..].join(" ")))
+            .suggest(parts[..comment].join(" "));
+    }
     let count = parts.len();
     if count == 6 && parts[5].parse::<u16>().is_ok_and(|year| year >= 1970) {
         return bad(format!(
@@ -376,6 +380,9 @@ fn parse_value(field: Field, text: &str) -> Result<(u8, String), Refusal> {
                 })
             }
         };
+    }
+    if text.contains('*') {
+        return Err(Refusal::new("`*` is every value and cannot be one end of a range"));
     }
     let names = field.names();
     if let Some(index) = names.iter().position(|name| *name == text) {

@@ -19,6 +19,9 @@ use crate::time::Zone;
 /// A leap costs some 50 ns; a grid may need one a day for 236 years (`INTERVAL=86401`).
 const MAX_STEPS: u32 = 200_000;
 
+/// After so many leaps it pays to ask whether the grid can meet the times of the day at all.
+const PATIENCE: u32 = 500;
+
 #[derive(Debug, Clone)]
 pub(super) struct Elapsed {
     /// Seconds of the frequency's unit.
@@ -89,12 +92,17 @@ impl Elapsed {
         }
         let mut at = (after + 1).max(self.start);
         let mut stretch = Stretch::at(zone, at).measured();
-        for _ in 0..MAX_STEPS {
+        let mut hopeless = Vec::new();
+        for step in 0..MAX_STEPS {
             if at >= HORIZON {
                 return Ok(None);
             }
             if at >= stretch.end() {
                 stretch = Stretch::at(zone, at).measured();
+            }
+            if step >= PATIENCE && self.is_hopeless(stretch.offset, &mut hopeless) {
+                at = stretch.end();
+                continue;
             }
             let candidate = match self.in_phase(at, stretch.offset) {
                 Ok(candidate) => candidate,
@@ -116,6 +124,28 @@ impl Elapsed {
             }
         }
         Err(GaveUp { steps: MAX_STEPS })
+    }
+
+    /// Whether the grid, under an offset, never meets an allowed time of the day: `INTERVAL=60;BYMINUTE=30` from :00.
+    ///
+    /// Within a day it comes by every multiple of what its step and the day have in common.
+    fn is_hopeless(&self, offset: i64, known: &mut Vec<(i64, bool)>) -> bool {
+        if self.within.is_some() {
+            return false;
+        }
+        if let Some((_, verdict)) = known.iter().find(|(it, _)| *it == offset) {
+            return *verdict;
+        }
+        let common = gcd(self.unit.saturating_mul(self.interval), DAY);
+        let allows = |list: &[u8], value: i64| list.is_empty() || list.iter().any(|it| i64::from(*it) == value);
+        let first = (self.start + offset).rem_euclid(common);
+        let meets = (0..DAY / common).map(|n| first + n * common).any(|time| {
+            allows(&self.hours, time / HOUR)
+                && allows(&self.minutes, time / 60 % 60)
+                && allows(&self.seconds, time % 60)
+        });
+        known.push((offset, !meets));
+        !meets
     }
 
     /// The first instant in phase at or after `at`; as an error, an instant to go on from.
@@ -171,6 +201,10 @@ impl Elapsed {
             }
         }
     }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// The first of an ascending list at or after `from`; of an empty one, `from` itself, which must be below `end`.

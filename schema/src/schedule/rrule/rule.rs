@@ -118,7 +118,12 @@ impl Rule {
             };
             let (name, value) = (name.to_ascii_uppercase(), value.to_ascii_uppercase());
             if seen.contains(&name) {
-                faults.push(bad(format!("{name} stands twice; put the values into one list, such as `BYHOUR=8,17`")));
+                let mend = if name.starts_with("BY") {
+                    "put the values into one list, such as `BYHOUR=8,17`"
+                } else {
+                    "drop one"
+                };
+                faults.push(bad(format!("{name} stands twice; {mend}")));
                 continue;
             }
             if let Err(fault) = rule.set(&name, &value, zone, limits) {
