@@ -411,6 +411,58 @@ proptest! {
     }
 
     #[test]
+    fn a_counted_rule_ends_after_so_many(model in rules(), count in 1_usize..60, hours in btree_set(0_u8..24, 1..4)) {
+        let hours: Vec<String> = hours.iter().map(ToString::to_string).collect();
+        let rule = format!("{};BYHOUR={}", model.text(), hours.join(","));
+        let Ok(endless) = parse(ScheduleKind::Rrule, &rule, None) else { return Ok(()) };
+        let before = Timestamp::from_second(-3_000_000_000).unwrap();
+        let wanted = endless.upcoming(before, None, count).unwrap();
+        let counted = parse(ScheduleKind::Rrule, &format!("{rule};COUNT={count}"), None).unwrap();
+        prop_assert_eq!(counted.upcoming(before, None, count + 1).unwrap(), wanted, "{};COUNT={}", rule, count);
+    }
+
+    #[test]
+    fn a_rule_of_hours_or_minutes_agrees_with_a_walk_by_elapsed_time(
+        (zone, near) in zones().prop_flat_map(|zone| (Just(zone.clone()), instants(&zone))),
+        (freq, unit) in select(vec![("HOURLY", 3600_i64), ("MINUTELY", 60)]),
+        interval in 1_i64..40,
+        hours in btree_set(0_i8..24, 0..6),
+        weekdays in btree_set(0_i8..7, 0..4),
+        count in proptest::option::of(1_usize..40),
+    ) {
+        let rules = zone.rules();
+        let start = Timestamp::from_second(near.as_second().div_euclid(60) * 60).unwrap() - 50.hours();
+        // Where the wall clock shows a time twice, the text means the first.
+        let civil = rules.to_datetime(start);
+        let start = rules.to_ambiguous_timestamp(civil).compatible().unwrap();
+        let list = |name: &str, values: Vec<String>| if values.is_empty() { String::new() } else { format!(";{name}={}", values.join(",")) };
+        let text = format!(
+            "DTSTART;TZID={}:{}\nRRULE:FREQ={freq};INTERVAL={interval}{}{}{}",
+            zone.name(),
+            civil.strftime("%Y%m%dT%H%M%S"),
+            list("BYHOUR", hours.iter().map(ToString::to_string).collect()),
+            list("BYDAY", weekdays.iter().map(|day| DAYS[usize::from(day.unsigned_abs())].to_owned()).collect()),
+            count.map_or_else(String::new, |count| format!(";COUNT={count}")),
+        );
+        let matches = |at: &Timestamp| {
+            let local = rules.to_datetime(*at);
+            (hours.is_empty() || hours.contains(&local.hour()))
+                && (weekdays.is_empty() || weekdays.contains(&local.date().weekday().to_monday_zero_offset()))
+        };
+        let walked: Vec<Timestamp> = (0..14 * 86_400 / (unit * interval))
+            .map(|n| start + (n * unit * interval).seconds())
+            .filter(matches)
+            .take(count.unwrap_or(60))
+            .collect();
+        let Ok(schedule) = parse(ScheduleKind::Rrule, &text, None) else {
+            prop_assert!(walked.is_empty(), "{text}");
+            return Ok(());
+        };
+        let upcoming = schedule.upcoming(start - 1.hour(), None, walked.len()).unwrap();
+        prop_assert_eq!(upcoming.iter().map(|it| it.at).collect::<Vec<_>>(), walked, "{}", text);
+    }
+
+    #[test]
     fn an_old_rule_answers_like_a_young_one(years in 0_i64..2000, interval in select(vec![1_u32, 2, 7, 15, 90])) {
         // The same grid, begun whole multiples of the interval earlier.
         let young = date(2026, 1, 1).at(0, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp();

@@ -110,6 +110,7 @@ impl<'a> Lexer<'a> {
         };
         if last == Some(&Token::Name("now".to_owned())) && matches!(first, '+' | '-') {
             self.take(1);
+            self.take_while(|c| c == ' ');
             let amount = self.take_while(|c| c.is_ascii_alphanumeric());
             return Ok((at, Token::Shift(format!("{first}{amount}"))));
         }

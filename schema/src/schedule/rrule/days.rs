@@ -83,10 +83,12 @@ impl Days {
     /// How many days in `from..end` are allowed.
     pub(super) fn count(&self, from: i64, end: i64) -> Result<i64, GaveUp> {
         let mut count = 0;
-        let mut day = from;
-        while let Some(found) = self.first_from(day, end)? {
-            count += 1;
-            day = found + 1;
+        let mut year = civil::year_of(from);
+        let mut from = from;
+        while from < end {
+            let (start, next) = (civil::year_start(year), civil::year_start(year + 1));
+            count += count_bits(self.of_year(year)?, from - start, end.min(next) - start);
+            (year, from) = (year + 1, next);
         }
         Ok(count)
     }
@@ -101,6 +103,13 @@ impl Days {
             }
         }
         self.first_from(day, end)
+    }
+
+    /// Whether nothing is ruled out.
+    pub(super) fn are_all(&self) -> bool {
+        let Parts { months, month_days, year_days, weeks, weekdays, ordinals, .. } = &*self.parts;
+        let numbers = month_days.is_empty() && year_days.is_empty() && weeks.is_empty();
+        numbers && months.is_empty() && weekdays.is_empty() && ordinals.is_empty()
     }
 
     fn of_year(&self, year: i64) -> Result<&Bits, GaveUp> {
@@ -222,4 +231,17 @@ fn next_bit(bits: &Bits, from: i64) -> Option<i64> {
         rest = *bits.get(word)?;
     }
     i64::try_from(word * 64).ok().map(|base| base + i64::from(rest.trailing_zeros()))
+}
+
+/// How many bits are set from `from` on, before `end`.
+fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
+    let below = |limit: i64| -> i64 {
+        let ones = bits.iter().zip(0_i64..).map(|(word, n)| match limit - n * 64 {
+            left @ 1..64 => (word & ((1 << left) - 1)).count_ones(),
+            left if left > 0 => word.count_ones(),
+            _ => 0,
+        });
+        ones.map(i64::from).sum()
+    };
+    below(end) - below(from)
 }

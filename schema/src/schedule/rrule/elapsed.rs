@@ -16,8 +16,8 @@ use super::{
 };
 use crate::time::Zone;
 
-/// A leap costs some 50 ns; a grid may need one a day for 236 years (`INTERVAL=86401`).
-const MAX_STEPS: u32 = 200_000;
+/// Leaps without an occurrence; a grid that meets the clock once in 137 years (one leap a day) is as good as none.
+const MAX_STEPS: u32 = 50_000;
 
 /// After so many leaps it pays to ask whether the grid can meet the times of the day at all.
 const PATIENCE: u32 = 500;
@@ -87,15 +87,36 @@ impl Elapsed {
     }
 
     pub(super) fn next_after(&self, zone: &Zone, after: i64) -> Result<Option<i64>, GaveUp> {
-        if self.is_empty {
-            return Ok(None);
+        let mut found = None;
+        self.walk(zone, after, 1, |at| found = Some(at))?;
+        Ok(found)
+    }
+
+    /// The occurrence that is the `count`-th, or the last one if there are fewer.
+    pub(super) fn last_of(&self, zone: &Zone, count: u32) -> Result<Option<i64>, GaveUp> {
+        let filters = [&self.hours, &self.minutes, &self.seconds];
+        if self.within.is_none() && !self.is_empty && self.days.are_all() && filters.iter().all(|it| it.is_empty()) {
+            let length = i64::from(count - 1).saturating_mul(self.unit.saturating_mul(self.interval));
+            return Ok(Some(self.start.saturating_add(length)));
         }
+        let mut last = None;
+        self.walk(zone, self.start - 1, count, |at| last = Some(at))?;
+        Ok(last)
+    }
+
+    /// Gives the first `count` occurrences after `after`, fewer where the rule ends.
+    fn walk(&self, zone: &Zone, after: i64, count: u32, mut give: impl FnMut(i64)) -> Result<(), GaveUp> {
+        if self.is_empty {
+            return Ok(());
+        }
+        let mut left = count;
         let mut at = (after + 1).max(self.start);
         let mut stretch = Stretch::at(zone, at).measured();
         let mut hopeless = Vec::new();
-        for step in 0..MAX_STEPS {
+        let budget = MAX_STEPS.saturating_add(count.saturating_mul(4));
+        for step in 0..budget {
             if at >= HORIZON {
-                return Ok(None);
+                return Ok(());
             }
             if at >= stretch.end() {
                 stretch = Stretch::at(zone, at).measured();
@@ -118,12 +139,19 @@ impl Elapsed {
             }
             let civil = candidate + stretch.offset;
             match self.first_allowed(civil)? {
-                Some(allowed) if allowed == civil => return Ok(Some(candidate)),
+                Some(allowed) if allowed == civil => {
+                    give(candidate);
+                    left -= 1;
+                    if left == 0 {
+                        return Ok(());
+                    }
+                    at = candidate + 1;
+                }
                 Some(allowed) => at = (allowed - stretch.offset).min(stretch.end()),
-                None => return Ok(None),
+                None => return Ok(()),
             }
         }
-        Err(GaveUp { steps: MAX_STEPS })
+        Err(GaveUp { steps: budget })
     }
 
     /// Whether the grid, under an offset, never meets an allowed time of the day: `INTERVAL=60;BYMINUTE=30` from :00.
