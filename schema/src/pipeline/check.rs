@@ -140,7 +140,7 @@ impl<'a> Checker<'a> {
                     }
                 }
                 ("data.transform", "expr", Value::String(text)) => self.bare(text, &at, place),
-                ("data.assert", "that", Value::String(text)) if !has_template(text) => self.bare(text, &at, place),
+                ("data.assert", "that", Value::String(text)) => self.bare(text, &at, place),
                 _ => self.templates(value, &at, place),
             }
         }
