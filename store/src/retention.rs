@@ -1,8 +1,18 @@
 //! Partitions made ahead and dropped whole; guards forgotten when they are too old to matter.
+//!
+//! Executors do not own the tables: what they may do to them is in the functions of migration 0007, one partition and
+//! one short transaction a call. Rows that fell into a default partition go in small bites.
 
 use std::time::Duration;
 
-use crate::{Store, StoreError};
+use sqlx::postgres::PgQueryResult;
+
+use crate::{Store, StoreError, error::Doing as _};
+
+/// Rows deleted in one statement: few enough to hold nobody up.
+const BITE: i64 = 2_000;
+/// Statements in one visit; what is left is left to the next.
+const BITES: usize = 50;
 
 /// How long things are kept.
 #[derive(Debug, Clone, Copy)]
@@ -14,13 +24,143 @@ pub struct Retention {
 impl Store {
     /// Makes the partitions of the coming days (history, daily) and hours (outbox, hourly). Any executor, any time.
     pub async fn make_partitions(&self) -> Result<(), StoreError> {
-        todo!("helper D")
+        let missing = sqlx::query!(
+            r#"
+            select parent as "parent!", starts_at as "starts_at!: jiff_sqlx::Timestamp"
+            from partitions_missing()
+            "#
+        )
+        .fetch_all(&self.pool)
+        .await
+        .doing("look for missing partitions")?;
+        for partition in missing {
+            sqlx::query_scalar!("select make_partition($1, $2)", partition.parent, partition.starts_at as _)
+                .fetch_one(&self.pool)
+                .await
+                .doing("make a partition")?;
+        }
+        Ok(())
     }
 
     /// Drops history partitions older than kept, unless a run in flight has an id within; outbox partitions; expired
-    /// `received` rows, in small bites.
+    /// `received` rows and acknowledged messages as old as history, in small bites.
+    ///
+    /// Events that are dropped before they were told are told of as one `events.gap` for each agent.
     pub async fn drop_old(&self, kept: Retention) -> Result<(), StoreError> {
-        let _ = kept;
-        todo!("helper D")
+        let (history, outbox) = (kept.history.as_secs_f64(), kept.outbox.as_secs_f64());
+        loop {
+            let dropped = sqlx::query_scalar!("select drop_history(now() - make_interval(secs => $1))", history)
+                .fetch_one(&self.pool)
+                .await
+                .doing("drop old history")?;
+            let Some(partition) = dropped else { break };
+            tracing::info!(partition, "dropped history partition {partition}");
+        }
+        loop {
+            let dropped = sqlx::query_scalar!("select drop_outbox(now() - make_interval(secs => $1))", outbox)
+                .fetch_one(&self.pool)
+                .await
+                .doing("drop old events")?;
+            let Some(partition) = dropped else { break };
+            tracing::info!(partition, "dropped outbox partition {partition}");
+        }
+        self.forget_rows(history, outbox).await
     }
+
+    async fn forget_rows(&self, history: f64, outbox: f64) -> Result<(), StoreError> {
+        in_bites(async || {
+            sqlx::query!(
+                "
+                delete from run_default
+                where ctid = any (array (
+                    select run_default.ctid
+                    from run_default
+                    where run_default.id < run_id_floor(now() - make_interval(secs => $1))
+                    limit $2
+                ))
+                ",
+                history,
+                BITE,
+            )
+            .execute(&self.pool)
+            .await
+            .doing("forget old history")
+        })
+        .await?;
+        in_bites(async || {
+            sqlx::query!(
+                "
+                delete from outbox_default
+                where ctid = any (array (
+                    select outbox_default.ctid
+                    from outbox_default
+                    where outbox_default.at < now() - make_interval(secs => $1)
+                    limit $2
+                ))
+                ",
+                outbox,
+                BITE,
+            )
+            .execute(&self.pool)
+            .await
+            .doing("forget old events")
+        })
+        .await?;
+        in_bites(async || {
+            sqlx::query!(
+                "
+                delete from received
+                where ctid = any (array (
+                    select received.ctid
+                    from received
+                    where received.expires_at < now()
+                    order by received.expires_at
+                    limit $1
+                    for update skip locked
+                ))
+                ",
+                BITE,
+            )
+            .execute(&self.pool)
+            .await
+            .doing("forget expired guards")
+        })
+        .await?;
+        in_bites(async || {
+            sqlx::query!(
+                "
+                delete from inbox
+                where ctid = any (array (
+                    select inbox.ctid
+                    from inbox
+                    where inbox.acked_at < now() - make_interval(secs => $1)
+                    limit $2
+                    for update skip locked
+                ))
+                ",
+                history,
+                BITE,
+            )
+            .execute(&self.pool)
+            .await
+            .doing("forget old messages")
+        })
+        .await?;
+        sqlx::query!("delete from executor where seen_at < now() - interval '7 days'")
+            .execute(&self.pool)
+            .await
+            .doing("forget old executors")?;
+        Ok(())
+    }
+}
+
+/// Repeats a bounded delete until it finds less than a bite.
+async fn in_bites(mut bite: impl AsyncFnMut() -> Result<PgQueryResult, StoreError>) -> Result<(), StoreError> {
+    for _ in 0..BITES {
+        let gone = bite().await?.rows_affected();
+        if gone < BITE.unsigned_abs() {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -2,43 +2,176 @@
 //!
 //! A hint is a `NOTIFY`, sent after the commit and coalesced: at once when none went out in the last
 //! 5 ms, else when those have passed. `NOTIFY` in every write at 32 clients costs four fifths of the throughput.
+//!
+//! Both ends have a connection of their own: neither a listener nor a hint waits for, or takes, one of those that
+//! the verbs work on.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
-use sqlx::PgPool;
-use tokio::sync::Notify;
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgPoolOptions},
+};
+
+use crate::{Store, StoreError, error::Doing as _};
 
 /// The channel that executors listen to. Payload: microseconds since 1970 of the earliest instant to look at.
 pub const CHANNEL: &str = "ordinaut_due";
 
+/// How close hints may follow each other.
+const PACE: Duration = Duration::from_millis(5);
+/// A hint that cannot be sent by then is dropped: the poll finds what it was about.
+const SEND_LIMIT: Duration = Duration::from_secs(5);
+
 /// Sends hints, coalesced. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Wakeups {
-    // helper D: private fields
-    _hint: Arc<Notify>,
+    pool: PgPool,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// What is not sent yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The earliest instant hinted at.
+    earliest: Option<Timestamp>,
+    /// Somebody is about to send it.
+    sending: bool,
+    last_sent: Option<Instant>,
 }
 
 impl Wakeups {
-    pub(crate) fn new(_pool: PgPool) -> Self {
-        Self { _hint: Arc::new(Notify::new()) }
+    pub(crate) fn new(pool: PgPool) -> Self {
+        let pool = private_pool(&pool, 1);
+        Self { pool, waiting: Arc::default() }
     }
 
     /// Says that something is due at `at`, or earlier. Returns at once; a lost hint costs one poll.
     pub fn hint(&self, at: Timestamp) {
-        let _ = at;
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.earliest = Some(waiting.earliest.map_or(at, |earliest| earliest.min(at)));
+        if !waiting.sending {
+            waiting.sending = true;
+            // Not joined: it ends by itself within its limits, and losing it costs one poll.
+            tokio::spawn(self.clone().send_all());
+        }
+    }
+
+    /// Sends until nothing is left to send.
+    async fn send_all(self) {
+        while let Some(pause) = self.pause() {
+            tokio::time::sleep(pause).await;
+            let Some(at) = self.take() else { continue };
+            let sent = sqlx::query("select pg_notify($1, $2)")
+                .bind(CHANNEL)
+                .bind(at.as_microsecond().to_string())
+                .execute(&self.pool);
+            match tokio::time::timeout(SEND_LIMIT, sent).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "a hint was not sent");
+                }
+                Err(_elapsed) => tracing::debug!("a hint was not sent in time"),
+            }
+        }
+    }
+
+    /// How long to wait before the next one goes out; `None`, and the sender is over, when there is none.
+    fn pause(&self) -> Option<Duration> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.earliest.is_none() {
+            waiting.sending = false;
+            return None;
+        }
+        Some(waiting.last_sent.map_or(Duration::ZERO, |sent| PACE.saturating_sub(sent.elapsed())))
+    }
+
+    fn take(&self) -> Option<Timestamp> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.last_sent = Some(Instant::now());
+        waiting.earliest.take()
     }
 }
 
-/// What a listener heard.
+/// A small pool to the same database.
+fn private_pool(pool: &PgPool, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(SEND_LIMIT)
+        .max_lifetime(None)
+        .connect_lazy_with(pool.connect_options().as_ref().clone())
+}
+
+/// Hears hints. Losing the connection is not an error: it is a hint.
 #[derive(Debug)]
 pub struct Listener {
-    // helper D: a PgListener
+    heard: PgListener,
+    pool: PgPool,
+}
+
+impl Store {
+    /// Starts to listen for hints. What was hinted at before is not heard: look once after this returns.
+    pub async fn listen(&self) -> Result<Listener, StoreError> {
+        // Two: a new connection may be made before a broken one is given up.
+        let pool = private_pool(&self.pool, 2);
+        let mut heard = PgListener::connect_with(&pool).await.doing("connect a listener")?;
+        heard.listen(CHANNEL).await.doing("listen for hints")?;
+        Ok(Listener { heard, pool })
+    }
 }
 
 impl Listener {
-    /// The next hint: the earliest instant to look at. Reconnects by itself, and then answers with the present.
-    pub async fn next(&mut self, _limit: Duration) -> Option<Timestamp> {
-        todo!("helper D")
+    /// The next hint: the earliest instant to look at. Reconnects by itself, and then answers with an instant long
+    /// past, which means: look now.
+    ///
+    /// `None` when `limit` has passed. Hints that have come in meanwhile are one. A server that is away is tried
+    /// again at every call; a call that fails waits out its limit, so callers need no pause of their own.
+    ///
+    /// Cancel-safe: a hint is lost only together with the listener.
+    pub async fn next(&mut self, limit: Duration) -> Option<Timestamp> {
+        let end = tokio::time::Instant::now() + limit;
+        let first = match tokio::time::timeout_at(end, self.heard.try_recv()).await {
+            Err(_elapsed) => return None,
+            Ok(Ok(Some(notification))) => instant_of(notification.payload()),
+            // Connected again; whatever was hinted at meanwhile was not heard.
+            Ok(Ok(None)) => Timestamp::UNIX_EPOCH,
+            Ok(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the listener lost its connection");
+                tokio::time::timeout_at(end, self.reconnect()).await.ok()?;
+                Timestamp::UNIX_EPOCH
+            }
+        };
+        let mut earliest = first;
+        while let Some(notification) = self.heard.next_buffered() {
+            earliest = earliest.min(instant_of(notification.payload()));
+        }
+        Some(earliest)
     }
+
+    /// Tries until it listens again; ended from outside.
+    async fn reconnect(&mut self) {
+        loop {
+            let fresh = async {
+                let mut heard = PgListener::connect_with(&self.pool).await?;
+                heard.listen(CHANNEL).await?;
+                Ok::<_, sqlx::Error>(heard)
+            };
+            match fresh.await {
+                Ok(heard) => {
+                    self.heard = heard;
+                    return;
+                }
+                Err(_away) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+}
+
+/// A payload of another version means: look now.
+fn instant_of(payload: &str) -> Timestamp {
+    payload.parse().ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }

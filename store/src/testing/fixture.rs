@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
     action::Grants,
+    id::{OccurrenceKey, RunId, Shard, TaskId},
     limits::Limits,
+    run::RunState,
     schedule::{Schedule, ScheduleKind, ScheduleSource},
     task::{Accepted, TaskSpec, ZoneSource},
     time::Zone,
@@ -17,7 +20,7 @@ use sqlx::{
 };
 
 use super::{Database, database};
-use crate::{Caller, Role, Settings, Store, StoreError};
+use crate::{Caller, Role, Settings, Store, StoreError, tasks::TaskRecord};
 
 /// One database in three views. Made from what `#[sqlx::test]` hands to a test.
 #[derive(Debug, Clone)]
@@ -60,6 +63,51 @@ impl Fixture {
     pub async fn agent(&self, name: &str) -> Result<Caller, StoreError> {
         let (agent, _token) = self.executor.add_agent(name, None, &Grants::default(), &[], None).await?;
         Ok(Caller { agent, principal: name.to_owned(), client: None })
+    }
+}
+
+impl Fixture {
+    /// The topics of what was told of a task (`None`: of anything), in order.
+    pub async fn topics(&self, task: Option<TaskId>) -> Vec<String> {
+        sqlx::query_scalar!(
+            "select topic from outbox where $1::uuid is null or task_id = $1 order by xid, id",
+            task.map(TaskId::uuid),
+        )
+        .fetch_all(&self.owner)
+        .await
+        .expect("the owner reads the outbox")
+    }
+
+    /// Puts a run into `due_work` in that state, without planning or claiming it.
+    pub async fn plant_run(&self, task: &TaskRecord, key: &OccurrenceKey, at: Timestamp, state: RunState) -> RunId {
+        let run = RunId::derive(task.id, key, at, Shard::default());
+        sqlx::query!(
+            "
+            insert into due_work (
+                run_id, agent_id, task_id, revision, state, rank, priority, wake_at, lease_token, lease_owner,
+                lease_expires_at, attempt, trigger, occurrence_key, occurrence_at, root_run_id
+            )
+            select
+                $1, $2, $3, $4, $5, 0, 5,
+                case when $5 = 'waiting' then now() + interval '1 hour' end,
+                case when $5 = 'running' then gen_random_uuid() end,
+                case when $5 = 'running' then gen_random_uuid() end,
+                case when $5 = 'running' then now() + interval '1 hour' end,
+                case when $5 = 'running' then 1 else 0 end,
+                'schedule', $6, $7, $1
+            ",
+            run.uuid(),
+            task.agent.uuid(),
+            task.id.uuid(),
+            i32::try_from(task.revision).expect("a fixture has few revisions"),
+            state.as_str(),
+            key.as_str(),
+            at.to_sqlx() as _,
+        )
+        .execute(&self.owner)
+        .await
+        .expect("the owner plants a run");
+        run
     }
 }
 
