@@ -106,7 +106,11 @@ async fn what_is_exported_can_be_applied_and_is_the_same() {
     let exported = cli.run(&["export"]).await;
     assert_eq!(exported.code, 0, "{exported:?}");
     let again = cli.run_with(&["apply", "-f", "-", "--json"], &exported.stdout).await.json();
-    assert_eq!((&again[0]["outcome"], &again[1]["outcome"]), (&json!("unchanged"), &json!("unchanged")), "{exported:?}");
+    assert_eq!(
+        (&again[0]["outcome"], &again[1]["outcome"]),
+        (&json!("unchanged"), &json!("unchanged")),
+        "{exported:?}"
+    );
 
     let other = CommandLine::new().await;
     let there = other.run_with(&["apply", "-f", "-", "--json"], &exported.stdout).await.json();
@@ -160,7 +164,8 @@ async fn what_is_not_there_exits_4_and_names_what_comes_near() {
 #[tokio::test]
 async fn an_agents_token_is_shown_once_and_its_tasks_are_its_own() {
     let cli = CommandLine::new().await;
-    let added = cli.run(&["agent", "add", "phone", "--timezone", "europe/chisinau", "--expires", "30d", "--json"]).await;
+    let added =
+        cli.run(&["agent", "add", "phone", "--timezone", "europe/chisinau", "--expires", "30d", "--json"]).await;
     let token = added.json()["token"].as_str().unwrap().to_owned();
     assert!(token.starts_with("ordinaut_"));
     cli.run_with(&["apply", "-f", "-", "--json", "--agent", "phone"], TWO).await.json();
@@ -208,12 +213,18 @@ async fn doctor_finds_that_nothing_runs_the_tasks_and_shows_no_password() {
 #[tokio::test]
 async fn without_a_database_next_answers_and_status_says_that_nothing_runs() {
     let directory = Path::new("/tmp/ordinaut-cli-nowhere");
-    let said = finish(bare(directory), &["next", "30 8 * * MON-FRI", "--tz", "Europe/Chisinau", "--count", "2"], "").await;
+    let said =
+        finish(bare(directory), &["next", "30 8 * * MON-FRI", "--tz", "Europe/Chisinau", "--count", "2"], "").await;
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.stdout.contains("08:30"), "{said:?}");
     let said = finish(bare(directory), &["next", "0 0 30 2 *", "--json"], "").await;
     assert_eq!(said.code, 2, "{said:?}");
-    let said = finish(bare(directory), &["next", "--jsonl"], "{\"id\": 1, \"expr\": \"0 8 * * *\", \"tz\": \"UTC\", \"after\": \"2026-11-23T00:00:00Z\"}\n").await;
+    let said = finish(
+        bare(directory),
+        &["next", "--jsonl"],
+        "{\"id\": 1, \"expr\": \"0 8 * * *\", \"tz\": \"UTC\", \"after\": \"2026-11-23T00:00:00Z\"}\n",
+    )
+    .await;
     assert_eq!(said.json()["next"][0], "2026-11-23T08:00:00Z");
 
     let said = finish(bare(directory), &["status"], "").await;

@@ -8,11 +8,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use ordinaut_schema::{limits::Limits, task};
-use ordinaut_store::{
-    Caller, Role, Settings, Store,
-    inbound::NewEvent,
-    testing::redis_url,
-};
+use ordinaut_store::{Caller, Role, Settings, Store, inbound::NewEvent, testing::redis_url};
 use programs::{CommandLine, PATIENCE, program, repository};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -21,7 +17,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 /// The definitions that this file proves; a new one in the directory has to come here.
-const EXAMPLES: [&str; 5] = ["mcp-tool.yaml", "morning-briefing.yaml", "on-event.yaml", "original.yaml", "watch-page.yaml"];
+const EXAMPLES: [&str; 5] =
+    ["mcp-tool.yaml", "morning-briefing.yaml", "on-event.yaml", "original.yaml", "watch-page.yaml"];
 
 /// A database with every example applied, an executor over it, and the pages that examples fetch.
 struct Stage {
@@ -49,7 +46,8 @@ impl Stage {
     /// Runs a task to its end, with `server` pointed at this stage's pages.
     async fn run(&self, title: &str) -> Value {
         let server = format!("server=http://{}", self.pages);
-        let run = self.cli.run(&["run", title, "--param", &server, "--wait", "--timeout", "40s", "--json"]).await.json();
+        let run =
+            self.cli.run(&["run", title, "--param", &server, "--wait", "--timeout", "40s", "--json"]).await.json();
         assert_eq!(run["state"], "succeeded", "{run}");
         run
     }
