@@ -28,9 +28,7 @@ pub(crate) enum Agent {
     /// List agents with their tokens
     List,
     /// Revoke an agent and its tokens; its tasks stay, paused
-    Revoke {
-        name: String,
-    },
+    Revoke { name: String },
 }
 
 #[derive(Debug, Args)]
@@ -71,7 +69,8 @@ async fn add(session: &Session, options: &Add, out: Out) -> Result<(), Failure> 
     let store = &session.store;
     let timezone = match &options.timezone {
         Some(name) => Some(Zone::find(name).ok_or_else(|| {
-            Failure::new(Exit::Refused, format!("`{name}` is no IANA zone")).mend("write a name such as Europe/Chisinau")
+            Failure::new(Exit::Refused, format!("`{name}` is no IANA zone"))
+                .mend("write a name such as Europe/Chisinau")
         })?),
         None => None,
     };
@@ -103,7 +102,11 @@ async fn add(session: &Session, options: &Add, out: Out) -> Result<(), Failure> 
             "expires_at": expires_at,
         }));
     }
-    note(format!("agent `{}`, token with {}; shown this once:", options.name, quoted(&scopes).replace(" or ", " and ")));
+    note(format!(
+        "agent `{}`, token with {}; shown this once:",
+        options.name,
+        quoted(&scopes).replace(" or ", " and ")
+    ));
     out.line(&token.text)
 }
 

@@ -48,7 +48,9 @@ pub(crate) async fn doctor(config: &Config, out: Out) -> Result<ExitCode, Failur
         (None, Some(state)) => {
             servers(config, &mut findings);
             match &state.phase {
-                Phase::Running => findings.good("running", format!("since {}, version {}", state.started_at, state.version)),
+                Phase::Running => {
+                    findings.good("running", format!("since {}, version {}", state.started_at, state.version))
+                }
                 phase => findings.wrong("running", phase.to_string(), logs(config)),
             }
             for (name, process) in [
@@ -59,7 +61,9 @@ pub(crate) async fn doctor(config: &Config, out: Out) -> Result<ExitCode, Failur
             ] {
                 match process.as_ref().filter(|process| process.is_alive()) {
                     Some(process) => findings.good(name, format!("process {}", process.pid)),
-                    None => findings.wrong(name, "not alive", format!("it is started again by itself; {}", logs(config))),
+                    None => {
+                        findings.wrong(name, "not alive", format!("it is started again by itself; {}", logs(config)))
+                    }
                 }
             }
             if let Some(address) = state.mcp_http {

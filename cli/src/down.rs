@@ -5,7 +5,11 @@ use std::time::Duration;
 use ordinaut_store::embedded;
 use serde_json::json;
 
-use crate::{config::Config, failure::Failure, out::{Out, note}};
+use crate::{
+    config::Config,
+    failure::Failure,
+    out::{Out, note},
+};
 
 /// The executor's drain, and the servers' after it.
 const STOP_LIMIT: Duration = Duration::from_secs(90);

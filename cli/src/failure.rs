@@ -41,7 +41,11 @@ pub(crate) struct Located {
 pub(crate) enum Failure {
     /// Whoever read our output went away: nothing is wrong, and nobody listens.
     ReaderGone,
-    Told { exit: Exit, message: String, mend: Option<String> },
+    Told {
+        exit: Exit,
+        message: String,
+        mend: Option<String>,
+    },
     /// Definitions that were refused.
     Faults(Vec<Located>),
 }

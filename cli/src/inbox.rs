@@ -4,7 +4,12 @@ use clap::Args;
 use ordinaut_store::inbox::Message;
 use serde_json::{Value, json};
 
-use crate::{failure::Failure, out::{Out, clean}, session::Session, times::{local, relative}};
+use crate::{
+    failure::Failure,
+    out::{Out, clean},
+    session::Session,
+    times::{local, relative},
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct Inbox {

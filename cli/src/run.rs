@@ -58,10 +58,9 @@ pub(crate) async fn run(session: &Session, options: &Run, out: Out) -> Result<Ex
     if !out.is_json() {
         out.line(format!("{}: run {id}", clean(&task.spec.title)))?;
     }
-    let over = watch(session, id, options.timeout, |step| {
-        if out.is_json() { Ok(()) } else { out.line(step_line(step)) }
-    })
-    .await?;
+    let over =
+        watch(session, id, options.timeout, |step| if out.is_json() { Ok(()) } else { out.line(step_line(step)) })
+            .await?;
     if out.is_json() {
         out.json(&to_json(&over))?;
     } else {

@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use ordinaut_schema::{
-    id::RunId,
-    run::RunState,
-    time::parse_duration,
-};
+use ordinaut_schema::{id::RunId, run::RunState, time::parse_duration};
 use ordinaut_store::{
     runs::{RunFilter, RunRecord},
     tasks::TaskRef,

@@ -124,11 +124,7 @@ impl Terms<'_> {
 }
 
 /// The agent's zone (the local agent's is the machine's), else the configured one.
-async fn default_zone(
-    config: &Config,
-    store: &Store,
-    caller: &Caller,
-) -> Result<Option<(Zone, ZoneSource)>, Failure> {
+async fn default_zone(config: &Config, store: &Store, caller: &Caller) -> Result<Option<(Zone, ZoneSource)>, Failure> {
     let agent = store.find_agent(caller.agent).await?;
     let named = agent.timezone.as_deref().and_then(Zone::find).map(|zone| (zone, ZoneSource::Agent));
     let machine = (caller.agent == Caller::LOCAL_AGENT).then(machine_zone).flatten();

@@ -73,7 +73,9 @@ pub(crate) async fn status(config: &Config, agent: Option<&str>, out: Out) -> Re
     row("runs", states.join(", "))?;
     row("inbox", format!("{unread} unread"))?;
     match next {
-        Some((at, task)) => row("next", format!("{}, {} ({})", clean(&task.spec.title), local(at, zone), relative(at, now))),
+        Some((at, task)) => {
+            row("next", format!("{}, {} ({})", clean(&task.spec.title), local(at, zone), relative(at, now)))
+        }
         None => row("next", "nothing is due".to_owned()),
     }
 }

@@ -90,7 +90,10 @@ fn show(task: &TaskRecord, zone: &Zone, now: Timestamp, out: Out) -> Result<(), 
         ("snoozed until", task.snoozed_until.map(at)),
         ("last", task.last_occurrence_at.map(at)),
         ("failures in a row", Some(task.failures_in_row).filter(|n| *n > 0).map(|n| n.to_string())),
-        ("skipped at present", task.open_stretch.map(|it| format!("{} since {}: {}", it.count, at(it.from), it.reason))),
+        (
+            "skipped at present",
+            task.open_stretch.map(|it| format!("{} since {}: {}", it.count, at(it.from), it.reason)),
+        ),
     ];
     rows.extend(further.into_iter().filter_map(|(name, value)| Some((name, value?))));
     out.line(crate::out::clean(&task.spec.title))?;

@@ -12,8 +12,7 @@ pub(crate) fn local(at: Timestamp, zone: &Zone) -> String {
 
 /// `in 3h20m`, `5m ago`, `now`: the two largest units.
 pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
-    let (ahead, distance) =
-        if at >= now { (true, at.duration_since(now)) } else { (false, now.duration_since(at)) };
+    let (ahead, distance) = if at >= now { (true, at.duration_since(now)) } else { (false, now.duration_since(at)) };
     let distance = rounded(distance.unsigned_abs());
     match (distance.is_zero(), ahead) {
         (true, _) => "now".to_owned(),

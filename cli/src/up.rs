@@ -141,8 +141,7 @@ impl Bringing<'_> {
     /// Runs the set in the foreground, and takes it down at the end.
     async fn supervise(&self) -> Result<ExitCode, Supervised> {
         let layout = &self.config.layout;
-        let server =
-            if self.options.no_example { None } else { Some(ExampleServer::start(self.config).await?) };
+        let server = if self.options.no_example { None } else { Some(ExampleServer::start(self.config).await?) };
         let allowed = server.as_ref().map(|server| (OsString::from(ALLOW_VARIABLE), server.address.to_string().into()));
         let options = Options {
             programs: Programs::beside(&self.config.ordinaut),

@@ -39,47 +39,13 @@ pub async fn serve(
     wake: Arc<Notify>,
     drain: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (store, settings) = (&store, &settings);
-    let watch = async {
-        let mut watched = Watch::default();
-        loop {
-            match recover(store, settings, &mut watched).await {
-                Ok(0) => {}
-                Ok(_freed) => wake.notify_one(),
-                Err(error) => note("recovery", &error),
-            }
-            if !rest(settings.lease / 4, &drain).await {
-                return;
-            }
-        }
-    };
-    let heartbeat = async {
-        loop {
-            if let Err(error) = report(store, settings, "running").await {
-                note("heartbeat", &error);
-            }
-            if !rest(HEARTBEAT, &drain).await {
-                return;
-            }
-        }
-    };
-    let retention = async {
-        loop {
-            let pause = match keep(store, settings.kept).await {
-                Ok(()) => RETENTION,
-                Err(error) => {
-                    note("retention", &error);
-                    RETENTION_RETRY
-                }
-            };
-            if !rest(pause, &drain).await {
-                return;
-            }
-        }
-    };
-    tokio::join!(watch, heartbeat, retention);
+    tokio::join!(
+        watch(store.clone(), settings.clone(), wake, drain.clone()),
+        beat(store.clone(), settings.clone(), drain.clone()),
+        tidy(store.clone(), settings.kept, drain),
+    );
     // Whoever asks whether anything will happen should know that this one is leaving.
-    if let Err(error) = report(store, settings, "draining").await {
+    if let Err(error) = report(&store, &settings, "draining").await {
         warn!(error = &error as &dyn std::error::Error, "could not say that this executor is draining");
     }
     Ok(())
@@ -88,6 +54,46 @@ pub async fn serve(
 /// Says how this executor is: `running`, `draining`, `stopped`.
 pub async fn report(store: &Store, settings: &Settings, state: &str) -> Result<(), StoreError> {
     store.report_executor(settings.executor, &settings.name, env!("CARGO_PKG_VERSION"), state).await
+}
+
+async fn watch(store: Store, settings: Settings, wake: Arc<Notify>, drain: CancellationToken) {
+    let mut watched = Watch::default();
+    loop {
+        match recover(&store, &settings, &mut watched).await {
+            Ok(0) => {}
+            Ok(_freed) => wake.notify_one(),
+            Err(error) => note("recovery", &error),
+        }
+        if !rest(settings.lease / 4, &drain).await {
+            return;
+        }
+    }
+}
+
+async fn beat(store: Store, settings: Settings, drain: CancellationToken) {
+    loop {
+        if let Err(error) = report(&store, &settings, "running").await {
+            note("heartbeat", &error);
+        }
+        if !rest(HEARTBEAT, &drain).await {
+            return;
+        }
+    }
+}
+
+async fn tidy(store: Store, kept: Retention, drain: CancellationToken) {
+    loop {
+        let pause = match keep(&store, kept).await {
+            Ok(()) => RETENTION,
+            Err(error) => {
+                note("retention", &error);
+                RETENTION_RETRY
+            }
+        };
+        if !rest(pause, &drain).await {
+            return;
+        }
+    }
 }
 
 async fn keep(store: &Store, kept: Retention) -> Result<(), StoreError> {

@@ -700,7 +700,7 @@ fn what_yaml_may_not_have_is_refused_with_line_and_column() {
         found.as_slice()[0].clone()
     };
     for (text, says) in [
-        ("a: 1\na: 2\n", "line 2"),
+        ("a: 1\na: 2\n", "`a` stands twice (line 2, column 1)"),
         ("a: &x 1\nb: *x\n", "line"),
         ("base: {a: 1}\nb:\n  <<: {c: 2}\n", "merge keys"),
         ("schedule_kind: cron\nschedule_expr: */5 * * * *\n", "must be quoted"),

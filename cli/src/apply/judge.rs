@@ -69,11 +69,7 @@ async fn standing(session: &Session, definition: &Value) -> Result<Option<TaskRe
     }
 }
 
-fn fate(
-    definition: &Value,
-    standing: Option<TaskRecord>,
-    against: Acceptance<'_>,
-) -> Result<(String, Fate), Faults> {
+fn fate(definition: &Value, standing: Option<TaskRecord>, against: Acceptance<'_>) -> Result<(String, Fate), Faults> {
     let Some(task) = standing.map(Box::new) else {
         let accepted = accept(definition, against)?;
         return Ok((accepted.spec.title.clone(), Fate::Create(Box::new(accepted))));

@@ -32,8 +32,7 @@ pub(crate) fn read(options: &Apply) -> Result<Vec<Document>, Failure> {
             Ok(definitions) => {
                 let lines = Lines::of_documents(&text, definitions.len());
                 let read = definitions.into_iter().zip(lines);
-                documents
-                    .extend(read.map(|(definition, lines)| Document { file: file.clone(), definition, lines }));
+                documents.extend(read.map(|(definition, lines)| Document { file: file.clone(), definition, lines }));
             }
             Err(found) => {
                 faults.extend(found.into_iter().map(|fault| Located { file: file.clone(), line: None, fault }));

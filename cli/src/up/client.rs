@@ -40,8 +40,10 @@ impl Client {
         // Ctrl-C is for us; the end of the conversation ends it.
         command.arg("stdio").process_group(0);
         let said = open_log(&log).map_or_else(|_| Stdio::null(), Stdio::from);
-        let (transport, _stderr) =
-            TokioChildProcess::builder(command).stderr(said).spawn().map_err(|error| failed("start", error.to_string()))?;
+        let (transport, _stderr) = TokioChildProcess::builder(command)
+            .stderr(said)
+            .spawn()
+            .map_err(|error| failed("start", error.to_string()))?;
         let conversation = match timeout(HANDSHAKE_LIMIT, ().serve(transport)).await {
             Ok(Ok(conversation)) => conversation,
             Ok(Err(error)) => return Err(failed("speak MCP with", error.to_string())),

@@ -90,7 +90,8 @@ pub(super) async fn example(
         None => {
             client.call("create_task", fields(definition(server))).await?;
             let created = find(session).await?;
-            let task = created.ok_or_else(|| Failure::new(Exit::Failed, "`create_task` answered, and no task is there"))?;
+            let task =
+                created.ok_or_else(|| Failure::new(Exit::Failed, "`create_task` answered, and no task is there"))?;
             tell(format!("\nCreated over MCP: \"{TITLE}\", {}", sentence(&task.spec)))?;
             if let Some(at) = task.next_occurrence_at {
                 tell(format!("  due {}", local(at, &session.zone)))?;
@@ -152,7 +153,9 @@ async fn newest_run(session: &Session, task: &TaskRecord, before: Option<RunId>)
         }
         if Instant::now() >= deadline {
             let message = format!("no run of the example was planned within {PLAN_LIMIT:?}");
-            return Err(Failure::new(Exit::TimedOut, message).mend("`ordinaut doctor` says whether an executor is alive"));
+            return Err(
+                Failure::new(Exit::TimedOut, message).mend("`ordinaut doctor` says whether an executor is alive")
+            );
         }
         sleep(LOOK_INTERVAL).await;
     }
