@@ -72,7 +72,10 @@ impl Session {
     async fn over(config: &Config, store: Store, agent: Option<&str>) -> Result<Self, Failure> {
         let mut caller = Caller::local("cli");
         if let Some(name) = agent {
-            caller.agent = store.agent_named(name).await?;
+            // The revoked ones too: their tasks stay, and somebody has to be able to look at them.
+            let agents = store.list_agents().await?;
+            let found = agents.iter().find(|agent| agent.name == name);
+            caller.agent = found.ok_or_else(|| StoreError::AgentNotFound(name.to_owned()))?.id;
         }
         let default_zone = default_zone(config, &store, &caller).await?;
         let zone = machine_zone().or_else(|| config.timezone.clone());
