@@ -29,6 +29,7 @@ use sqlx::{Postgres, Transaction};
 
 use crate::{
     Caller, Store, StoreError,
+    connection::plan_each_time,
     error::Doing as _,
     outbox::{Told, tell},
 };
@@ -126,6 +127,7 @@ impl Store {
         let states: Vec<_> = states.iter().map(|state| state.as_str().to_owned()).collect();
         let text = filter.text.as_deref().map(title_key);
         self.transaction_as(caller, "list tasks", move |mut tx| async move {
+            plan_each_time(&mut tx).await?;
             let rows = sqlx::query_file_as!(
                 TaskRow,
                 "queries/list_tasks.sql",
@@ -254,7 +256,7 @@ fn topic(spec: &TaskSpec) -> Option<&str> {
 /// From when a definition that was just accepted counts: an instant that went by between its acceptance and this
 /// transaction (`once`, in a second) is late, not lost.
 fn counts_from(spec: &TaskSpec, now: Timestamp) -> Timestamp {
-    const ON_ITS_WAY: Duration = Duration::from_secs(60);
+    const ON_ITS_WAY: Duration = Duration::from_mins(1);
     if spec.anchored_at < now && spec.anchored_at + ON_ITS_WAY > now { spec.anchored_at } else { now }
 }
 

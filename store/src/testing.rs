@@ -52,6 +52,9 @@ impl Fixture {
 
 impl Fixture {
     /// The topics of what was told of a task (`None`: of anything), in order.
+    ///
+    /// # Panics
+    /// The database is gone.
     pub async fn topics(&self, task: Option<TaskId>) -> Vec<String> {
         sqlx::query_scalar!(
             "select topic from outbox where $1::uuid is null or task_id = $1 order by xid, id",
@@ -63,6 +66,9 @@ impl Fixture {
     }
 
     /// Puts a run into `due_work` in that state, without planning or claiming it.
+    ///
+    /// # Panics
+    /// The run is there already.
     pub async fn plant_run(&self, task: &TaskRecord, key: &OccurrenceKey, at: Timestamp, state: RunState) -> RunId {
         let run = RunId::derive(task.id, key, at, Shard::default());
         sqlx::query!(

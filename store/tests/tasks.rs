@@ -1,5 +1,7 @@
 //! Tasks against real PostgreSQL, as both roles.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan as _};

@@ -30,7 +30,7 @@ use crate::{
 use super::{Snooze, TaskRecord, fields, has_clock, lock_task, tell_task};
 
 /// An open stretch is written to history after that long, snoozed or not.
-const STRETCH_AGE: Duration = Duration::from_secs(3600);
+const STRETCH_AGE: Duration = Duration::from_hours(1);
 const CANCELLED_WITH_TASK: &str = "the task was cancelled";
 
 impl Store {
