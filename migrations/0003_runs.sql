@@ -66,6 +66,7 @@ create index due_work_ready_idx on due_work (rank, run_id) where state = 'pendin
 create index due_work_wake_idx on due_work (wake_at) where state = 'waiting';
 create index due_work_running_idx on due_work (run_id) where state = 'running';
 create index due_work_task_idx on due_work (task_id);
+create index due_work_blocked_idx on due_work (task_id, rank, run_id) where state = 'blocked';
 create index due_work_agent_idx on due_work (agent_id, run_id);
 create index due_work_key_idx on due_work (agent_id, concurrency_key) where concurrency_key is not null;
 
@@ -116,6 +117,8 @@ create table run (
     retry_of uuid,
     cause_depth smallint not null default 0,
     event jsonb,
+    params jsonb,
+    pinned jsonb,
     attempts integer not null,
     failures integer not null,
     crashes integer not null,
@@ -139,7 +142,8 @@ create index run_agent_idx on run (agent_id, id desc);
 -- What was seen before: the guard of events, requests and retries, kept 30 days.
 create table received (
     agent_id uuid not null,
-    key text not null,
+    -- Compared byte by byte, so that a prefix is a range.
+    key text collate "C" not null,
     shard smallint not null default 0,
     first_seen_at timestamptz not null default now(),
     expires_at timestamptz not null default now() + interval '30 days',

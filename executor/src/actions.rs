@@ -7,11 +7,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use ordinaut_schema::{
+    action::Effect,
     id::{AgentId, RunId, TaskId},
-    run::StepFailure,
+    run::{ErrorKind, StepFailure},
 };
+use ordinaut_store::StoreError;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+
+pub mod data;
+pub mod event;
+pub mod http;
+pub mod inbox;
+pub mod mcp;
+mod tls;
 
 /// One call of one step.
 #[derive(Debug, Clone)]
@@ -38,6 +47,12 @@ pub struct StepCall {
 pub trait Action: Send + Sync + 'static {
     /// May be called again with the same `call.idempotency_key`: an attempt can die after the effect.
     async fn execute(&self, call: StepCall) -> Result<Value, StepFailure>;
+
+    /// What a repeated call of `uses` does, where only the action knows (a tool that declares itself idempotent).
+    fn effect(&self, uses: &str) -> Option<Effect> {
+        let _ = uses;
+        None
+    }
 }
 
 /// Finds the action for what a step `uses`.
@@ -71,7 +86,24 @@ impl ActionRegistry {
         self
     }
 
+    /// Whether `uses` is an action of this program, rather than a tool of a server.
+    pub fn is_built_in(&self, uses: &str) -> bool {
+        self.built_in.contains_key(uses)
+    }
+
     pub fn find(&self, uses: &str) -> Option<Arc<dyn Action>> {
         self.built_in.get(uses).or(self.tools.as_ref().filter(|_| uses.contains('.'))).cloned()
     }
+}
+
+/// What a failure of the database means for the step that met it: the write is keyed, so a repeat does no harm.
+fn store_failure(error: &StoreError) -> StepFailure {
+    let kind = if error.is_retryable() { ErrorKind::Connection } else { ErrorKind::ClientError };
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    StepFailure::new(kind, message)
 }

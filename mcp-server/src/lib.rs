@@ -1,1 +1,31 @@
-//! The MCP server as a library, so that tests can drive its parts.
+//! Ordinaut's MCP server as a library, so that tests can drive its parts.
+//!
+//! It reads and writes the store and never runs a pipeline. Modules import downward only:
+//! `error`, `principal` ← `backend` ← `bring_up`, `server` ← `http`, `sse`, `stdio` ← the binary.
+//!
+//! - [`config`]: what the operator decides, read once, printed redacted
+//! - [`principal`]: who is calling, and what they may do
+//! - [`error`]: refusals that a model can act on, and faults that it cannot
+//! - [`backend`]: the services behind the server, which may still be starting
+//! - [`bring_up`]: how they come up
+//! - [`server`]: the MCP server itself, the same on every transport
+//! - [`auth`], [`guard`]: what an HTTP request must show before it reaches a transport
+//! - [`quota`]: how many sessions there may be, and how fast they may be opened
+//! - [`streamable`], [`sse`], [`stdio`]: the transports
+//! - [`http`]: the HTTP application, and its orderly end
+//! - [`telemetry`]: logs on stderr, metrics for Prometheus
+
+pub mod auth;
+pub mod backend;
+pub mod bring_up;
+pub mod config;
+pub mod error;
+pub mod guard;
+pub mod http;
+pub mod principal;
+pub mod quota;
+pub mod server;
+pub mod sse;
+pub mod stdio;
+pub mod streamable;
+pub mod telemetry;

@@ -1,1 +1,158 @@
-fn main() {}
+//! `ordinaut-mcp`: MCP on stdio for a desktop client, or on HTTP for remote ones.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use nix::unistd::geteuid;
+use ordinaut_mcp::{
+    backend::Backend,
+    bring_up::{self, Place},
+    config::Config,
+    http::{HttpServer, Parts},
+    server::OrdinautServer,
+    stdio,
+    telemetry::{Metrics, start_logging},
+};
+use ordinaut_store::embedded::Layout;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// Ordinaut for AI assistants: schedule work over the Model Context Protocol.
+#[derive(Debug, Parser)]
+#[command(name = "ordinaut-mcp", version)]
+struct Arguments {
+    /// The configuration file; by default `ordinaut.toml` in the user's configuration directory.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    transport: Transport,
+}
+
+#[derive(Debug, Subcommand)]
+enum Transport {
+    /// Speak MCP on stdin and stdout, as the local agent.
+    Stdio,
+    /// Serve Streamable HTTP at /mcp and HTTP+SSE at /sse.
+    Http {
+        /// The address to listen on.
+        #[arg(long, value_name = "HOST:PORT")]
+        listen: Option<SocketAddr>,
+        /// Where a proxy shows this server, such as /ordinaut.
+        #[arg(long, value_name = "PATH")]
+        base_path: Option<String>,
+    },
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let environment: BTreeMap<String, String> = std::env::vars().collect();
+    let layout = Layout::from_lookup(geteuid().as_raw(), |name| std::env::var_os(name));
+    let config = read_config(&arguments, environment, &layout)?;
+    start_logging(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let ended = runtime.block_on(serve(config, layout, &arguments.transport));
+    // A read of stdin cannot be cancelled; it must not hold up the exit.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+async fn serve(config: Config, layout: Layout, transport: &Transport) -> Result<()> {
+    let drain = CancellationToken::new();
+    let metrics = Metrics::new()?;
+    let (starter, backend) = Backend::starting("the services");
+    let place = match &config.database_url {
+        Some(url) => Place::Configured(url.clone()),
+        None => Place::Embedded { layout, ordinaut: sibling("ordinaut")? },
+    };
+    let signals = drain_on_signals(drain.clone());
+    let services = bring_up::keep_up(place, starter, drain.clone());
+    let transport_ended = serve_transport(&config, transport, backend, metrics, drain.clone());
+    tokio::pin!(signals, services, transport_ended);
+    // Until the transport ends; what ends before it is polled no more.
+    let (mut signals_live, mut services_live) = (true, true);
+    loop {
+        tokio::select! {
+            ended = &mut transport_ended => return ended,
+            ended = &mut signals, if signals_live => {
+                ended?;
+                signals_live = false;
+            }
+            ended = &mut services, if services_live => {
+                services_live = false;
+                match ended {
+                    // A chat says what is wrong when something is asked; a server that must not serve ends.
+                    Err(error) if matches!(transport, Transport::Stdio) => error!("{error}"),
+                    ended => ended?,
+                }
+            }
+        }
+    }
+}
+
+async fn serve_transport(
+    config: &Config,
+    transport: &Transport,
+    backend: Backend,
+    metrics: Metrics,
+    drain: CancellationToken,
+) -> Result<()> {
+    let zone = config.timezone.as_deref();
+    match transport {
+        Transport::Stdio => {
+            let server = OrdinautServer::local(backend, metrics, zone);
+            stdio::serve(server, &drain).await.map_err(Into::into)
+        }
+        Transport::Http { .. } => {
+            let server = OrdinautServer::guarded(backend.clone(), metrics.clone(), zone);
+            let tokens = Arc::new(backend.clone());
+            let http = HttpServer::new(&config.mcp, Parts { server, backend, tokens, metrics, drain });
+            let listener = TcpListener::bind(config.mcp.listen)
+                .await
+                .with_context(|| format!("listen on {}", config.mcp.listen))?;
+            info!("listening on {}", listener.local_addr().context("read the address listened on")?);
+            http.serve(listener).await.context("serve HTTP")
+        }
+    }
+}
+
+/// Another program of this installation.
+fn sibling(name: &str) -> Result<PathBuf> {
+    Ok(std::env::current_exe().context("find this program's own file")?.with_file_name(name))
+}
+
+async fn drain_on_signals(drain: CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    drain.cancel();
+    Ok(())
+}
+
+/// The file, then the environment, then the command line.
+fn read_config(arguments: &Arguments, mut environment: BTreeMap<String, String>, layout: &Layout) -> Result<Config> {
+    if let Transport::Http { listen, base_path } = &arguments.transport {
+        if let Some(listen) = listen {
+            environment.insert("ORDINAUT_HTTP_ADDR".to_owned(), listen.to_string());
+        }
+        if let Some(base_path) = base_path {
+            environment.insert("ORDINAUT_MCP_BASE_PATH".to_owned(), base_path.clone());
+        }
+    }
+    let named = arguments.config.clone();
+    let path = named.clone().unwrap_or_else(|| layout.config_dir.join("ordinaut.toml"));
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => None,
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    Ok(Config::read(file.as_deref(), &environment)?)
+}

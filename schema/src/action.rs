@@ -3,10 +3,15 @@
 //! The descriptors are here, and not beside the code that acts, so that the MCP server can check a definition
 //! and explain the actions without being able to run one.
 
+mod built_in;
+mod input;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::fault::{Fault, FaultCode, nearest};
 
 /// What is known of one action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,7 +85,98 @@ impl Grants {
     }
 }
 
+/// The first parts of names that belong to Ordinaut: no MCP server may be called so.
+pub const FAMILIES: [&str; 11] =
+    ["http", "llm", "notify", "inbox", "approval", "wait", "task", "event", "data", "shell", "orchestrator"];
+
+/// Actions that are promised and not built yet, with what to do meanwhile.
+const NOT_YET: [(&str, &str); 7] = [
+    ("llm.generate", "call a model's HTTP API with `http.post` meanwhile"),
+    ("notify.send", "leave a message with `inbox.post` meanwhile"),
+    ("approval.request", "split the task in two, and let a person start the second with `run_now` meanwhile"),
+    ("wait.for", "schedule a second task meanwhile"),
+    ("wait.until", "schedule a second task meanwhile"),
+    ("task.run", "publish an event with `event.publish` that the other task listens to meanwhile"),
+    ("shell.exec", "serve the command as a tool of an MCP server meanwhile"),
+];
+
 /// The built-in actions, in the order in which they are listed.
 pub fn built_in() -> &'static [Descriptor] {
-    todo!("helper B")
+    built_in::all()
 }
+
+impl Catalogue {
+    /// What is known of the action that a step `uses`.
+    pub fn find(&self, uses: &str) -> Option<&Descriptor> {
+        built_in().iter().find(|descriptor| descriptor.name == uses).or_else(|| self.tools.get(uses))
+    }
+
+    /// The names of all actions.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        built_in().iter().map(|descriptor| descriptor.name.as_str()).chain(self.tools.keys().map(String::as_str))
+    }
+}
+
+/// Server and tool of what a step `uses`, split at the first dot; `None` for the built-in families.
+pub fn split_tool(uses: &str) -> Option<(&str, &str)> {
+    uses.split_once('.').filter(|(server, tool)| !tool.is_empty() && !FAMILIES.contains(server))
+}
+
+/// Judges `uses`: a fault when the step cannot be run here, a warning when nobody can know yet.
+///
+/// # Errors
+/// There is no such action, or it is not granted.
+pub(crate) fn judge_name(uses: &str, path: &str, catalogue: &Catalogue) -> Result<Option<String>, Fault> {
+    if built_in().iter().any(|descriptor| descriptor.name == uses) {
+        return Ok(None);
+    }
+    if let Some((name, meanwhile)) = NOT_YET.iter().find(|(name, _)| *name == uses) {
+        return Err(Fault::new(
+            path,
+            FaultCode::UnknownAction,
+            format!("`{name}` is not available in this version of Ordinaut; {meanwhile}"),
+        ));
+    }
+    let Some((server, tool)) = split_tool(uses) else {
+        return Err(unknown(uses, path, catalogue));
+    };
+    let seen = catalogue.tools.contains_key(uses);
+    let unseen = catalogue.unseen_servers.iter().any(|name| name == server);
+    if !seen && !unseen {
+        return Err(unknown(uses, path, catalogue));
+    }
+    if !catalogue.grants.allow_tool(server, tool) {
+        return Err(Fault::new(
+            path,
+            FaultCode::NotGranted,
+            format!("this agent may not use `{uses}`; a person can grant it the server `{server}` or this one tool"),
+        ));
+    }
+    Ok(unseen.then(|| {
+        format!("{path}: the MCP server `{server}` has not been seen yet, so `{uses}` and its input are not checked")
+    }))
+}
+
+fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
+    let server = split_tool(uses).map(|(server, _)| server);
+    let siblings: Vec<&str> = catalogue
+        .names()
+        .filter(|name| {
+            uses.split_once('.').is_some_and(|(family, _)| name.split_once('.').is_some_and(|n| n.0 == family))
+        })
+        .collect();
+    let message = match server {
+        _ if !siblings.is_empty() => format!("there is no action `{uses}`; there are {}", siblings.join(", ")),
+        Some(server) => format!(
+            "there is no action `{uses}` and no MCP server `{server}`; `list_actions` shows what a step may use"
+        ),
+        None => format!("there is no action `{uses}`; write `<family>.<action>`, such as `http.get`"),
+    };
+    let fault = Fault::new(path, FaultCode::UnknownAction, message);
+    match nearest(uses, catalogue.names()) {
+        Some(near) => fault.suggest(near),
+        None => fault,
+    }
+}
+
+pub(crate) use input::judge as judge_input;

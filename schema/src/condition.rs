@@ -1,19 +1,22 @@
 //! `if`: a JMESPath expression, bare or in `${…}`, judged for truth.
 
-use crate::{fault::Fault, run::StepFailure, template::Scope};
+use crate::{
+    fault::{Fault, FaultCode},
+    run::StepFailure,
+    template::{Expression, ExpressionError, Scope, is_truthy},
+};
 
 /// A parsed condition.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    // helper B: private fields
+    expression: Expression,
 }
 
 impl Condition {
     /// # Errors
     /// The expression is no JMESPath, or compares with a double-quoted text. `path` is where it stands.
     pub fn parse(text: &str, path: &str) -> Result<Self, Fault> {
-        let _ = (text, path);
-        todo!("helper B")
+        Expression::bare(text).map(|expression| Self { expression }).map_err(|error| fault(path, &error))
     }
 
     /// Whether the value is truthy: anything but `false`, `null`, `""`, `[]`, `{}`.
@@ -21,7 +24,15 @@ impl Condition {
     /// # Errors
     /// `template`: a number was ordered against something else, or a function refused its arguments.
     pub fn holds(&self, scope: &Scope) -> Result<bool, StepFailure> {
-        let _ = scope;
-        todo!("helper B")
+        self.expression.evaluate(scope).map(|value| is_truthy(&value))
+    }
+}
+
+/// An expression's error as a fault.
+pub(crate) fn fault(path: &str, error: &ExpressionError) -> Fault {
+    let fault = Fault::new(path, FaultCode::BadExpression, error.to_string());
+    match &error.suggestion {
+        Some(suggestion) => fault.suggest(suggestion),
+        None => fault,
     }
 }

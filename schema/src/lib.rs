@@ -16,6 +16,7 @@ pub mod action;
 pub mod condition;
 pub mod event;
 pub mod fault;
+mod fields;
 pub mod id;
 pub mod limits;
 pub mod pipeline;

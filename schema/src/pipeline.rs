@@ -1,15 +1,33 @@
 //! Steps: parsed, checked against what they name, and laid out as the engine walks them.
+//!
+//! - `read` makes steps of untrusted JSON; `check` judges what they name; `expect` judges outputs
+//! - here: the types, and what the engine asks of a step
 
-use std::{collections::BTreeMap, time::Duration};
+pub(crate) mod check;
+mod expect;
+pub(crate) mod read;
+
+use std::{collections::BTreeMap, slice, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{retry::Retry, run::text_enum, time::duration_text};
+use crate::{
+    action::{Catalogue, Effect},
+    condition::Condition,
+    fault::Fault,
+    retry::Retry,
+    run::{StepFailure, text_enum},
+    template::{self, Scope, has_template},
+    time::duration_text,
+};
+
+pub use expect::judge_output;
 
 /// One element of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "a pipeline is short, and nearly all of it is steps")]
 pub enum Element {
     Parallel(Parallel),
     Step(Step),
@@ -61,6 +79,7 @@ text_enum! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the macro that writes the enum takes no default")]
 impl Default for OnError {
     fn default() -> Self {
         Self::Fail
@@ -69,7 +88,75 @@ impl Default for OnError {
 
 impl Step {
     /// The default of `timeout`, per call.
-    pub const TIMEOUT: Duration = Duration::from_secs(60);
+    pub const TIMEOUT: Duration = Duration::from_mins(1);
+
+    /// How long one call may take.
+    pub fn limit(&self) -> Duration {
+        self.timeout.unwrap_or(Self::TIMEOUT)
+    }
+
+    /// The retry policy of its calls: its own, else the task's.
+    pub fn retry_or<'a>(&'a self, task: &'a Retry) -> &'a Retry {
+        self.retry.as_ref().unwrap_or(task)
+    }
+
+    /// `if`, parsed.
+    ///
+    /// # Errors
+    /// It is no expression: not in an accepted definition.
+    pub fn parsed_condition(&self) -> Result<Option<Condition>, Fault> {
+        self.condition.as_deref().map(|text| Condition::parse(text, "$.if")).transpose()
+    }
+
+    /// What a repeated call does; what is not known may do harm.
+    pub fn effect(&self, catalogue: &Catalogue) -> Effect {
+        let declared = catalogue.find(&self.uses).map_or(Effect::Once, |descriptor| descriptor.effect);
+        let declared = if self.uses == "http.request" { self.effect_of_method() } else { declared };
+        match self.idempotent {
+            Some(false) => Effect::Once,
+            Some(true) if declared == Effect::Once => Effect::Idempotent,
+            Some(true) | None => declared,
+        }
+    }
+
+    fn effect_of_method(&self) -> Effect {
+        let method = self.with.get("method").and_then(Value::as_str).unwrap_or_default();
+        match method.trim().to_ascii_uppercase().as_str() {
+            "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" => Effect::Idempotent,
+            _ => Effect::Once,
+        }
+    }
+
+    /// The input of a call: `with`, rendered.
+    ///
+    /// The expressions of `data.*` are judged here, where the scope is, so that the actions see values only:
+    /// `data.transform` without `input` becomes `{value}`, `that` of `data.assert` its value.
+    ///
+    /// # Errors
+    /// `template`.
+    pub fn render_input(&self, scope: &Scope) -> Result<Value, StepFailure> {
+        let with = match &self.with {
+            Value::Null => return Ok(Value::Object(Map::new())),
+            with => with,
+        };
+        match (self.uses.as_str(), with.get("expr"), with.get("input"), with.get("that")) {
+            ("data.transform", Some(Value::String(expr)), None, _) => {
+                Ok(Value::Object(Map::from_iter([("value".to_owned(), template::evaluate(expr, scope)?)])))
+            }
+            ("data.transform", Some(expr), Some(input), _) => Ok(Value::Object(Map::from_iter([
+                ("expr".to_owned(), expr.clone()),
+                ("input".to_owned(), template::render(input, scope)?),
+            ]))),
+            ("data.assert", _, _, Some(Value::String(that))) if !has_template(that) => {
+                let mut input = with.clone();
+                input["that"] = template::evaluate(that, scope)?;
+                let message = with.get("message").unwrap_or(&Value::Null);
+                input["message"] = template::render(message, scope)?;
+                Ok(input)
+            }
+            _ => template::render(with, scope),
+        }
+    }
 
     /// Every name under which `steps.…` finds its output.
     pub fn names(&self) -> impl Iterator<Item = &str> {
@@ -79,3 +166,25 @@ impl Step {
 
 /// Outputs by name, as later steps see them: `save_as` first, the id unless a `save_as` took it.
 pub type Outputs = BTreeMap<String, Value>;
+
+impl Element {
+    /// The step, or the members of the group.
+    pub fn steps(&self) -> &[Step] {
+        match self {
+            Self::Step(step) => slice::from_ref(step),
+            Self::Parallel(group) => &group.parallel,
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Step(step) => &step.id,
+            Self::Parallel(group) => &group.id,
+        }
+    }
+}
+
+/// Every step in the order in which it is written, members of groups included.
+pub fn steps(pipeline: &[Element]) -> impl Iterator<Item = &Step> {
+    pipeline.iter().flat_map(Element::steps)
+}

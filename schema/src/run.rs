@@ -140,11 +140,28 @@ pub struct StepFailure {
     /// What a remote side asked for (`Retry-After`).
     #[serde(default, with = "crate::time::duration_text::option", skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
+    /// The request may have left and nobody knows what became of it: a call that is not idempotent must not
+    /// be repeated by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sent: bool,
 }
 
 impl StepFailure {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), step: String::new(), retry_after: None }
+        Self { kind, message: message.into(), step: String::new(), retry_after: None, sent: false }
+    }
+
+    /// Says whether the request may have left before this happened.
+    #[must_use]
+    pub fn sent(mut self, sent: bool) -> Self {
+        self.sent = sent;
+        self
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, delay: Option<Duration>) -> Self {
+        self.retry_after = delay;
+        self
     }
 
     #[must_use]

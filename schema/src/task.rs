@@ -3,6 +3,17 @@
 //! The way in is [`accept`]: it reads JSON or YAML or a parsed value, fills in defaults, checks everything that
 //! can be known, and answers with a spec or with every fault at once. What is stored is the spec's own JSON,
 //! which [`TaskSpec::from_stored`] reads back.
+//!
+//! - `text` reads JSON and YAML; `shape` bounds what was read; `original` turns the ancestor's form into ours
+//! - `accept` notes every fault, with `timing` for the schedule; `definition` and `amend` go the other way
+
+mod accept;
+mod amend;
+mod definition;
+mod original;
+mod shape;
+mod text;
+mod timing;
 
 use std::time::Duration;
 
@@ -14,10 +25,10 @@ use crate::{
     action::Catalogue,
     fault::Faults,
     limits::Limits,
-    pipeline::{Element, Step},
+    pipeline::{self, Element, Step},
     retry::Retry,
     run::text_enum,
-    schedule::{Misfire, Overlap, Schedule, ScheduleKind},
+    schedule::{Misfire, Overlap, Schedule, ScheduleKind, ScheduleSource},
     time::{Zone, duration_text},
 };
 
@@ -135,8 +146,7 @@ pub struct Accepted {
 /// # Errors
 /// Every fault, each with its JSON path.
 pub fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Accepted, Faults> {
-    let _ = (definition, against);
-    todo!("helper B")
+    accept::accept(definition, against)
 }
 
 /// Reads text, JSON or YAML 1.2, into a value for [`accept`]. A list (or several YAML documents) gives several.
@@ -144,8 +154,7 @@ pub fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Accepted, F
 /// # Errors
 /// `syntax`, with line and column.
 pub fn read(text: &str, limits: &Limits) -> Result<Vec<Value>, Faults> {
-    let _ = (text, limits);
-    todo!("helper B")
+    text::read(text, limits)
 }
 
 /// The definition that `changes`, `clear` and `steps` (SPEC section 7, `update_task`) make of a stored one.
@@ -160,12 +169,14 @@ pub fn amend(
     clear: &[String],
     steps: &Map<String, Value>,
 ) -> Result<Value, Faults> {
-    let _ = (stored, changes, clear, steps);
-    todo!("helper B")
+    amend::amend(stored, changes, clear, steps)
 }
 
 impl TaskSpec {
     /// The JSON that is stored.
+    ///
+    /// # Panics
+    /// Never: a spec has text keys and plain values.
     pub fn to_stored(&self) -> Value {
         serde_json::to_value(self).expect("a spec has string keys and no foreign types")
     }
@@ -180,7 +191,7 @@ impl TaskSpec {
 
     /// The definition as a person would write it: defaults left out. Accepting it again gives this spec.
     pub fn to_definition(&self) -> Value {
-        todo!("helper B")
+        definition::definition(self)
     }
 
     /// The schedule, parsed again.
@@ -188,7 +199,60 @@ impl TaskSpec {
     /// # Errors
     /// A row that this version cannot read.
     pub fn schedule(&self, limits: &Limits) -> Result<Schedule, Faults> {
-        let _ = limits;
-        todo!("helper B")
+        let zone = Zone::find(&self.timezone);
+        let source = ScheduleSource {
+            kind: self.schedule_kind,
+            expr: &self.schedule_expr,
+            zone: zone.as_ref(),
+            anchor: self.anchored_at,
+        };
+        Schedule::parse(source, limits).map_err(Faults::from_iter)
+    }
+
+    /// Whether accepting `definition` at the instant this one was accepted gives this spec: the same task again.
+    ///
+    /// The present does not matter: a delay and a rule without `DTSTART` would count from another instant today.
+    pub fn is_made_by(&self, definition: &Value, against: Acceptance<'_>) -> bool {
+        let then = Acceptance { now: self.anchored_at, ..against };
+        accept(definition, then).is_ok_and(|accepted| accepted.spec == *self)
+    }
+
+    /// Every step, `on_failure` last.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        pipeline::steps(&self.pipeline).chain(&self.on_failure)
+    }
+
+    /// Nothing but the defaults of a kind of schedule: what a definition that leaves them out means.
+    fn bare(kind: ScheduleKind) -> Self {
+        Self {
+            title: Title::new(),
+            description: String::new(),
+            schedule_kind: kind,
+            schedule_expr: String::new(),
+            timezone: String::new(),
+            anchored_at: Timestamp::UNIX_EPOCH,
+            event_filter: None,
+            starts_at: None,
+            ends_at: None,
+            max_runs: None,
+            jitter: None,
+            misfire: Misfire::RunLatest,
+            misfire_limit: 100,
+            misfire_grace: None,
+            overlap: Overlap::default_for(kind),
+            overlap_ignores_waiting: false,
+            queue_limit: if kind == ScheduleKind::Event { 10_000 } else { 100 },
+            concurrency_key: None,
+            concurrency_limit: 1,
+            priority: 5,
+            dedupe_key: None,
+            dedupe_window: None,
+            run_timeout: Duration::from_hours(1),
+            pause_after_failures: 10,
+            retry: Retry::default(),
+            params: Map::new(),
+            pipeline: Vec::new(),
+            on_failure: Vec::new(),
+        }
     }
 }

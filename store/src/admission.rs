@@ -1,3 +1,407 @@
-//! Admission: a run under a full key waits as `blocked`; it becomes pending when there is room.
+//! Admission: a run enters `due_work` pending, or blocked while its task or its concurrency key is full, and becomes
+//! pending when there is room.
 //!
-//! Room is counted under the lock of the key's `concurrency` row, never remembered, so a crash cannot leak a place.
+//! Room is counted under a lock (the task's row, the key's `concurrency` row), never remembered, so a crash cannot
+//! leak a place. Whoever ends a run admits what it can lock; a sweep (`Store::admit_blocked`) does the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use ordinaut_schema::{
+    id::{AgentId, OccurrenceKey, RunId, Shard, TaskId},
+    run::{SkipReason, Trigger},
+    schedule::Overlap,
+    task::TaskSpec,
+};
+use serde_json::Value;
+use sqlx::{Postgres, Transaction, types::Uuid};
+
+use crate::error::{Doing as _, StoreError};
+
+/// A run about to enter `due_work`.
+#[derive(Debug, Clone)]
+pub(crate) struct NewRun {
+    pub(crate) id: RunId,
+    pub(crate) shard: Shard,
+    pub(crate) agent: AgentId,
+    pub(crate) task: TaskId,
+    pub(crate) revision: i32,
+    pub(crate) due_at: Timestamp,
+    pub(crate) priority: u8,
+    pub(crate) trigger: Trigger,
+    pub(crate) key: OccurrenceKey,
+    pub(crate) occurrence_at: Timestamp,
+    pub(crate) root_run: RunId,
+    pub(crate) retry_of: Option<RunId>,
+    pub(crate) cause_depth: u16,
+    pub(crate) event: Option<Value>,
+    pub(crate) params: Option<Value>,
+    pub(crate) pinned: Option<Value>,
+    /// Takes turns with the other runs of its task.
+    pub(crate) serial: bool,
+    /// Takes turns, and it is not its turn yet.
+    pub(crate) blocked: bool,
+    pub(crate) concurrency: Option<(String, u32)>,
+    pub(crate) ignores_waiting: bool,
+}
+
+impl NewRun {
+    /// A run of `task` as `spec` says, due at `due_at` for the occurrence `key` of `occurrence_at`.
+    pub(crate) fn of(
+        task: &LockedTask,
+        spec: &TaskSpec,
+        trigger: Trigger,
+        key: OccurrenceKey,
+        occurrence_at: Timestamp,
+        due_at: Timestamp,
+    ) -> Self {
+        let id = RunId::derive(task.id, &key, occurrence_at, task.shard);
+        Self {
+            id,
+            shard: task.shard,
+            agent: task.agent,
+            task: task.id,
+            revision: task.revision,
+            due_at,
+            priority: spec.priority,
+            trigger,
+            key,
+            occurrence_at,
+            root_run: id,
+            retry_of: None,
+            cause_depth: 0,
+            event: None,
+            params: None,
+            pinned: None,
+            serial: spec.overlap != Overlap::Allow,
+            blocked: false,
+            concurrency: spec.concurrency_key.clone().map(|key| (key, spec.concurrency_limit)),
+            ignores_waiting: spec.overlap_ignores_waiting,
+        }
+    }
+}
+
+/// A task whose row this transaction has locked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LockedTask {
+    pub(crate) id: TaskId,
+    pub(crate) shard: Shard,
+    pub(crate) agent: AgentId,
+    pub(crate) revision: i32,
+}
+
+/// The runs of a task that are not over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// Those that hold the task.
+    pub(crate) holders: u32,
+    /// Those that wait for it.
+    pub(crate) blocked: u32,
+}
+
+impl Live {
+    pub(crate) const fn all(self) -> u32 {
+        self.holders + self.blocked
+    }
+}
+
+/// What the runs of a task that are not over mean for one more, outside the schedule.
+pub(crate) fn entry(spec: &TaskSpec, live: Live) -> Result<Turn, SkipReason> {
+    match spec.overlap {
+        Overlap::Allow => Ok(Turn::Now),
+        Overlap::Skip | Overlap::Queue if live.all() > spec.queue_limit => Err(SkipReason::QueueFull),
+        Overlap::Skip | Overlap::Queue | Overlap::CancelRunning if live.all() > 0 => Ok(Turn::Later),
+        Overlap::Skip | Overlap::Queue | Overlap::CancelRunning => Ok(Turn::Now),
+    }
+}
+
+/// Whether a run may be claimed when it enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Now,
+    Later,
+}
+
+/// Counts the live runs of tasks whose rows are locked.
+pub(crate) async fn live_runs(
+    tx: &mut Transaction<'_, Postgres>,
+    tasks: &[Uuid],
+) -> Result<BTreeMap<TaskId, Live>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select task_id,
+               count(*) filter (
+                   where state <> 'blocked' and not (state = 'waiting' and ignores_waiting)
+               ) as "holders!",
+               count(*) filter (where state = 'blocked') as "blocked!"
+        from due_work
+        where task_id = any ($1)
+        group by task_id
+        "#,
+        tasks
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("count the live runs of tasks")?;
+    let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(rows
+        .into_iter()
+        .map(|row| (TaskId::from_uuid(row.task_id), Live { holders: count(row.holders), blocked: count(row.blocked) }))
+        .collect())
+}
+
+/// Enters runs. Those with a concurrency key enter blocked and are admitted at once where there is room.
+pub(crate) async fn enter_runs(tx: &mut Transaction<'_, Postgres>, runs: &[NewRun]) -> Result<(), StoreError> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    let each = |of: fn(&NewRun) -> Uuid| runs.iter().map(of).collect::<Vec<_>>();
+    let text = |of: fn(&NewRun) -> &str| runs.iter().map(|run| of(run).to_owned()).collect::<Vec<_>>();
+    sqlx::query_file!(
+        "queries/enter_runs.sql",
+        &each(|run| run.id.uuid()),
+        &runs.iter().map(|run| i16::from(run.shard.0)).collect::<Vec<_>>(),
+        &each(|run| run.agent.uuid()),
+        &each(|run| run.task.uuid()),
+        &runs.iter().map(|run| run.revision).collect::<Vec<_>>(),
+        &text(|run| if run.blocked || run.concurrency.is_some() { "blocked" } else { "pending" }),
+        &runs.iter().map(|run| run.due_at.to_sqlx()).collect::<Vec<_>>() as _,
+        &runs.iter().map(|run| i16::from(run.priority)).collect::<Vec<_>>(),
+        &text(|run| run.trigger.as_str()),
+        &text(|run| run.key.as_str()),
+        &runs.iter().map(|run| run.occurrence_at.to_sqlx()).collect::<Vec<_>>() as _,
+        &each(|run| run.root_run.uuid()),
+        &runs.iter().map(|run| run.retry_of.map(RunId::uuid)).collect::<Vec<_>>() as _,
+        &runs.iter().map(|run| i16::try_from(run.cause_depth).unwrap_or(i16::MAX)).collect::<Vec<_>>(),
+        &runs.iter().map(|run| run.event.clone()).collect::<Vec<_>>() as _,
+        &runs.iter().map(|run| run.params.clone()).collect::<Vec<_>>() as _,
+        &runs.iter().map(|run| run.pinned.clone()).collect::<Vec<_>>() as _,
+        &runs.iter().map(|run| run.serial).collect::<Vec<_>>(),
+        &runs.iter().map(|run| run.concurrency.as_ref().map(|(key, _)| key.clone())).collect::<Vec<_>>() as _,
+        &runs
+            .iter()
+            .map(|run| run.concurrency.as_ref().map(|(_, limit)| i32::try_from(*limit).unwrap_or(i32::MAX)))
+            .collect::<Vec<_>>() as _,
+        &runs.iter().map(|run| run.ignores_waiting).collect::<Vec<_>>(),
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("enter runs")?;
+
+    let keys: BTreeSet<(AgentId, String)> =
+        runs.iter().filter_map(|run| run.concurrency.as_ref().map(|(key, _)| (run.agent, key.clone()))).collect();
+    if !keys.is_empty() {
+        make_keys(tx, &keys).await?;
+        admit(tx, &[], &keys, Locking::Wait).await?;
+    }
+    Ok(())
+}
+
+async fn make_keys(tx: &mut Transaction<'_, Postgres>, keys: &BTreeSet<(AgentId, String)>) -> Result<(), StoreError> {
+    let (agents, names): (Vec<_>, Vec<_>) = keys.iter().map(|(agent, key)| (agent.uuid(), key.clone())).unzip();
+    sqlx::query!(
+        "
+        insert into concurrency (agent_id, key)
+        select agent_id, key
+        from unnest($1::uuid [], $2::text []) as given (agent_id, key)
+        order by agent_id, key
+        on conflict do nothing
+        ",
+        &agents,
+        &names
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("make concurrency keys")?;
+    Ok(())
+}
+
+/// Whether to wait for a lock that another transaction holds, or to leave what it guards to the sweep.
+///
+/// Only planning waits: it locks tasks before keys and runs after both. Whoever has locked a run already must skip,
+/// or two transactions could wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locking {
+    Wait,
+    Skip,
+}
+
+struct Blocked {
+    run: Uuid,
+    task: Uuid,
+    agent: AgentId,
+    key: Option<(String, u32)>,
+    serial: bool,
+}
+
+/// Admits blocked runs of these tasks and under these keys, in rank order, as far as there is room. Answers how many.
+pub(crate) async fn admit(
+    tx: &mut Transaction<'_, Postgres>,
+    tasks: &[Uuid],
+    keys: &BTreeSet<(AgentId, String)>,
+    locking: Locking,
+) -> Result<u32, StoreError> {
+    let candidates = blocked_runs(tx, tasks, keys).await?;
+    if candidates.is_empty() {
+        return Ok(0);
+    }
+    let their_tasks: BTreeSet<Uuid> = candidates.iter().filter(|run| run.serial).map(|run| run.task).collect();
+    let their_keys: BTreeSet<(AgentId, String)> =
+        candidates.iter().filter_map(|run| run.key.as_ref().map(|(key, _)| (run.agent, key.clone()))).collect();
+    let locked_tasks = lock_tasks(tx, &their_tasks, locking).await?;
+    let locked_keys = lock_keys(tx, &their_keys, locking).await?;
+
+    let mut live = live_runs(tx, &locked_tasks.iter().copied().collect::<Vec<_>>()).await?;
+    let mut held = holders(tx, &locked_keys).await?;
+    let mut admitted = Vec::new();
+    for run in candidates {
+        if run.serial {
+            let holders = &mut live.entry(TaskId::from_uuid(run.task)).or_default().holders;
+            if *holders > 0 || !locked_tasks.contains(&run.task) {
+                continue;
+            }
+        }
+        if let Some((key, limit)) = &run.key {
+            let key = (run.agent, key.clone());
+            if !locked_keys.contains(&key) {
+                continue;
+            }
+            let (holders, lowest) = held.entry(key).or_insert((0, u32::MAX));
+            // With different limits the lowest holds: that of the runs that hold the key, and this one's.
+            if *holders >= (*lowest).min(*limit) {
+                continue;
+            }
+            *holders += 1;
+            *lowest = (*lowest).min(*limit);
+        }
+        if run.serial {
+            live.entry(TaskId::from_uuid(run.task)).or_default().holders += 1;
+        }
+        admitted.push(run.run);
+    }
+    let done =
+        sqlx::query!("update due_work set state = 'pending' where run_id = any ($1) and state = 'blocked'", &admitted)
+            .execute(&mut **tx)
+            .await
+            .doing("admit blocked runs")?;
+    Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
+}
+
+/// The first blocked runs of each task, and under each key, by rank: more than could be admitted are not looked at.
+async fn blocked_runs(
+    tx: &mut Transaction<'_, Postgres>,
+    tasks: &[Uuid],
+    keys: &BTreeSet<(AgentId, String)>,
+) -> Result<Vec<Blocked>, StoreError> {
+    let (agents, names): (Vec<_>, Vec<_>) = keys.iter().map(|(agent, key)| (agent.uuid(), key.clone())).unzip();
+    let rows = sqlx::query_file!("queries/blocked_runs.sql", tasks, &agents, &names)
+        .fetch_all(&mut **tx)
+        .await
+        .doing("look for blocked runs")?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Blocked {
+            run: row.run_id,
+            task: row.task_id,
+            agent: AgentId::from_uuid(row.agent_id),
+            key: row.concurrency_key.zip(row.concurrency_limit.map(|limit| u32::try_from(limit).unwrap_or(1))),
+            serial: row.serial,
+        })
+        .collect())
+}
+
+async fn lock_tasks(
+    tx: &mut Transaction<'_, Postgres>,
+    tasks: &BTreeSet<Uuid>,
+    locking: Locking,
+) -> Result<BTreeSet<Uuid>, StoreError> {
+    let ids: Vec<Uuid> = tasks.iter().copied().collect();
+    let locked = match locking {
+        Locking::Wait => {
+            sqlx::query_scalar!("select id from task where id = any ($1) order by id for no key update", &ids)
+                .fetch_all(&mut **tx)
+                .await
+        }
+        Locking::Skip => {
+            sqlx::query_scalar!(
+                "select id from task where id = any ($1) order by id for no key update skip locked",
+                &ids
+            )
+            .fetch_all(&mut **tx)
+            .await
+        }
+    };
+    Ok(locked.doing("lock tasks for admission")?.into_iter().collect())
+}
+
+async fn lock_keys(
+    tx: &mut Transaction<'_, Postgres>,
+    keys: &BTreeSet<(AgentId, String)>,
+    locking: Locking,
+) -> Result<BTreeSet<(AgentId, String)>, StoreError> {
+    let (agents, names): (Vec<_>, Vec<_>) = keys.iter().map(|(agent, key)| (agent.uuid(), key.clone())).unzip();
+    let locked = match locking {
+        Locking::Wait => sqlx::query!(
+            "
+            select agent_id, key
+            from concurrency
+            where (agent_id, key) in (select * from unnest($1::uuid [], $2::text []))
+            order by agent_id, key
+            for update
+            ",
+            &agents,
+            &names
+        )
+        .fetch_all(&mut **tx)
+        .await
+        .map(|rows| rows.into_iter().map(|row| (AgentId::from_uuid(row.agent_id), row.key)).collect()),
+        Locking::Skip => sqlx::query!(
+            "
+            select agent_id, key
+            from concurrency
+            where (agent_id, key) in (select * from unnest($1::uuid [], $2::text []))
+            order by agent_id, key
+            for update skip locked
+            ",
+            &agents,
+            &names
+        )
+        .fetch_all(&mut **tx)
+        .await
+        .map(|rows| rows.into_iter().map(|row| (AgentId::from_uuid(row.agent_id), row.key)).collect()),
+    };
+    locked.doing("lock concurrency keys")
+}
+
+/// How many runs hold each key, and the lowest limit among them.
+async fn holders(
+    tx: &mut Transaction<'_, Postgres>,
+    keys: &BTreeSet<(AgentId, String)>,
+) -> Result<BTreeMap<(AgentId, String), (u32, u32)>, StoreError> {
+    let (agents, names): (Vec<_>, Vec<_>) = keys.iter().map(|(agent, key)| (agent.uuid(), key.clone())).unzip();
+    let rows = sqlx::query!(
+        r#"
+        select agent_id,
+               concurrency_key as "key!",
+               count(*) as "holders!",
+               min(concurrency_limit) as "lowest!"
+        from due_work
+        where (agent_id, concurrency_key) in (select * from unnest($1::uuid [], $2::text []))
+          and state <> 'blocked'
+        group by agent_id, concurrency_key
+        "#,
+        &agents,
+        &names
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("count the holders of concurrency keys")?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let counted = (u32::try_from(row.holders).unwrap_or(u32::MAX), u32::try_from(row.lowest).unwrap_or(1));
+            ((AgentId::from_uuid(row.agent_id), row.key), counted)
+        })
+        .collect())
+}

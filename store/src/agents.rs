@@ -22,6 +22,7 @@ use crate::{
     audit::audit,
     connection::{at, become_agent},
     error::Doing as _,
+    inbound::trigger_own,
     outbox::{Told, tell},
 };
 
@@ -344,5 +345,6 @@ async fn pause_all(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> Result
             }),
         })
         .collect();
-    tell(tx, &told).await
+    tell(tx, &told).await?;
+    trigger_own(tx, &told).await
 }

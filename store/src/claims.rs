@@ -12,7 +12,10 @@ use ordinaut_schema::{
 use serde_json::{Map, Value};
 use sqlx::types::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{
+    Store,
+    error::{Doing as _, StoreError},
+};
 
 /// A run in this executor's hands, for as long as its lease is renewed.
 #[derive(Debug, Clone)]
@@ -73,13 +76,90 @@ impl Store {
         lease: Duration,
         mark: i64,
     ) -> Result<Vec<ClaimedRun>, StoreError> {
-        let _ = (executor, limit, lease, mark);
-        todo!("the lead")
+        let rows =
+            sqlx::query_file!("queries/claim_runs.sql", executor, i64::from(limit.get()), lease.as_secs_f64(), mark)
+                .fetch_all(&self.pool)
+                .await
+                .doing("claim due runs")?;
+        let mut runs = rows
+            .into_iter()
+            .map(|row| {
+                let id = RunId::from_uuid(row.run_id);
+                let count = |n: i32| u32::try_from(n).unwrap_or(0);
+                Ok(ClaimedRun {
+                    id,
+                    task: TaskId::from_uuid(row.task_id),
+                    agent: AgentId::from_uuid(row.agent_id),
+                    revision: count(row.revision),
+                    lease_token: LeaseToken::from_uuid(row.lease_token),
+                    attempt: count(row.attempt),
+                    failures: count(row.failures),
+                    crashes: count(row.crashes),
+                    rank: row.rank,
+                    trigger: Trigger::from_text(&row.trigger)
+                        .ok_or_else(|| StoreError::unreadable(format!("the trigger of run {id}"), row.trigger))?,
+                    occurrence_key: row.occurrence_key,
+                    occurrence_at: row.occurrence_at.to_jiff(),
+                    root_run: RunId::from_uuid(row.root_run_id),
+                    cause_depth: u16::try_from(row.cause_depth).unwrap_or(0),
+                    event: row.event,
+                    params: row.params.and_then(|params| match params {
+                        Value::Object(params) => Some(params),
+                        _ => None,
+                    }),
+                    pinned: row.pinned,
+                    last_error: row.last_error.and_then(|error| serde_json::from_value(error).ok()),
+                    planned_at: row.planned_at.to_jiff(),
+                    started_at: row.started_at.to_jiff(),
+                    ran_for: Duration::from_millis(u64::try_from(row.running_ms).unwrap_or(0)),
+                    cancel_asked: row.cancel_asked,
+                })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        runs.sort_by_key(|run| (run.rank, run.id));
+        Ok(runs)
     }
 
     /// Renews leases. A run that is missing from the answer is lost: its attempt must stop and write nothing.
     pub async fn renew_leases(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Renewed>, StoreError> {
-        let _ = (leases, lease);
-        todo!("the lead")
+        let runs: Vec<Uuid> = leases.iter().map(|lease| lease.run.uuid()).collect();
+        let tokens: Vec<Uuid> = leases.iter().map(|lease| lease.token.uuid()).collect();
+        let rows = sqlx::query!(
+            r#"
+            update due_work
+            set lease_expires_at = now() + make_interval(secs => $3)
+            from (
+                select held.run_id
+                from due_work as held
+                join unnest($1::uuid [], $2::uuid []) as mine (run_id, lease_token)
+                    on mine.run_id = held.run_id and mine.lease_token = held.lease_token
+                order by held.run_id
+                for update of held
+            ) as mine
+            where due_work.run_id = mine.run_id
+            returning
+                due_work.run_id,
+                (due_work.cancel_asked_at is not null) as "cancel_asked!",
+                exists (
+                    select
+                    from gate
+                    where gate.agent_id in (due_work.agent_id, '00000000-0000-0000-0000-000000000000')
+                ) as "gate_shut!"
+            "#,
+            &runs,
+            &tokens,
+            lease.as_secs_f64()
+        )
+        .fetch_all(&self.pool)
+        .await
+        .doing("renew leases")?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Renewed {
+                run: RunId::from_uuid(row.run_id),
+                cancel_asked: row.cancel_asked,
+                gate_shut: row.gate_shut,
+            })
+            .collect())
     }
 }

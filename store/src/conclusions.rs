@@ -3,11 +3,26 @@
 //! A run that is over leaves `due_work` and enters history, its journal goes, what it held is given to the next that
 //! waits, and its event is in the outbox, all at once or not at all.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use ordinaut_schema::run::{StepRecord, Verdict};
+use jiff_sqlx::Timestamp as SqlTimestamp;
+use ordinaut_schema::{
+    event::Topic,
+    id::{AgentId, RunId, TaskId},
+    run::{ErrorKind, RunState, StepFailure, StepRecord, Verdict},
+};
+use serde_json::{Value, json};
+use sqlx::{Postgres, Transaction, types::Uuid};
 
-use crate::{Store, StoreError, claims::Lease};
+use crate::{
+    Store,
+    admission::{Locking, admit},
+    claims::Lease,
+    error::{Doing as _, StoreError},
+    failures::note_ends,
+    inbound::trigger_own,
+    outbox::{Told, tell},
+};
 
 /// One attempt's end.
 #[derive(Debug, Clone)]
@@ -28,13 +43,308 @@ pub enum Written {
     LeaseLost,
 }
 
+/// A run whose row is locked under the lease that concludes it.
+struct Held {
+    run: RunId,
+    agent: AgentId,
+    task: TaskId,
+    occurrence_at: jiff::Timestamp,
+    cause_depth: u16,
+    serial: bool,
+    concurrency_key: Option<String>,
+    cancel: Option<String>,
+}
+
+/// A run that is over, as it will stand in history.
+pub(crate) struct Ended {
+    pub(crate) run: RunId,
+    pub(crate) agent: AgentId,
+    pub(crate) task: TaskId,
+    pub(crate) state: RunState,
+    pub(crate) error: Option<StepFailure>,
+    occurrence_at: jiff::Timestamp,
+    cause_depth: u16,
+    output: Value,
+    steps: Vec<StepRecord>,
+}
+
 impl Store {
     /// Writes conclusions in one transaction; answers in the order given.
     ///
     /// # Errors
     /// The transaction failed as a whole: nothing was written. The caller halves the batch to find the row at fault.
     pub async fn conclude_runs(&self, conclusions: Vec<Conclusion>) -> Result<Vec<Written>, StoreError> {
-        let _ = conclusions;
-        todo!("the lead")
+        self.transaction("conclude runs", move |mut tx| async move {
+            let written = conclude(&mut tx, conclusions).await?;
+            Ok((written, tx))
+        })
+        .await
     }
+}
+
+async fn conclude(
+    tx: &mut Transaction<'_, Postgres>,
+    conclusions: Vec<Conclusion>,
+) -> Result<Vec<Written>, StoreError> {
+    lock_counted_tasks(tx, &conclusions).await?;
+    let held = lock_held(tx, &conclusions).await?;
+    let mut written = Vec::with_capacity(conclusions.len());
+    let mut ended = Vec::new();
+    let mut put_off = Vec::new();
+    let mut freed = Freed::default();
+    for conclusion in conclusions {
+        let Some(run) = held.iter().find(|run| run.run == conclusion.lease.run) else {
+            written.push(Written::LeaseLost);
+            continue;
+        };
+        written.push(Written::Yes);
+        match last_word(conclusion.verdict, run.cancel.as_deref()) {
+            Verdict::Succeeded { output } => {
+                freed.add(run);
+                ended.push(end(run, RunState::Succeeded, None, output, conclusion.steps));
+            }
+            Verdict::Failed { error } => {
+                freed.add(run);
+                ended.push(end(run, RunState::Failed, Some(error), Value::Null, conclusion.steps));
+            }
+            Verdict::Cancelled { reason } => {
+                freed.add(run);
+                let error = StepFailure::new(ErrorKind::Cancelled, reason);
+                ended.push(end(run, RunState::Cancelled, Some(error), Value::Null, conclusion.steps));
+            }
+            Verdict::RetryAfter { delay, error } => {
+                freed.add(run);
+                put_off.push((run.run, conclusion.ran_for, Some((delay, error))));
+            }
+            Verdict::Released => put_off.push((run.run, conclusion.ran_for, None)),
+        }
+    }
+    write_put_off(tx, &put_off).await?;
+    end_runs(tx, &ended).await?;
+    admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys, Locking::Skip).await?;
+    Ok(written)
+}
+
+/// What a wish to cancel leaves of a verdict: what is done is done, all else stops here.
+fn last_word(verdict: Verdict, cancel: Option<&str>) -> Verdict {
+    match (verdict, cancel) {
+        (verdict @ (Verdict::Succeeded { .. } | Verdict::Cancelled { .. }), _) | (verdict, None) => verdict,
+        (Verdict::Failed { .. } | Verdict::RetryAfter { .. } | Verdict::Released, Some(reason)) => {
+            Verdict::Cancelled { reason: reason.to_owned() }
+        }
+    }
+}
+
+fn end(run: &Held, state: RunState, error: Option<StepFailure>, output: Value, steps: Vec<StepRecord>) -> Ended {
+    Ended {
+        run: run.run,
+        agent: run.agent,
+        task: run.task,
+        state,
+        error,
+        occurrence_at: run.occurrence_at,
+        cause_depth: run.cause_depth,
+        output,
+        steps,
+    }
+}
+
+/// What ended runs held. A retry's wait holds the place unless the task says otherwise; admission counts, so naming
+/// too much here costs a look and nothing else.
+#[derive(Default)]
+struct Freed {
+    tasks: BTreeSet<Uuid>,
+    keys: BTreeSet<(AgentId, String)>,
+}
+
+impl Freed {
+    fn add(&mut self, run: &Held) {
+        if run.serial {
+            self.tasks.insert(run.task.uuid());
+        }
+        if let Some(key) = &run.concurrency_key {
+            self.keys.insert((run.agent, key.clone()));
+        }
+    }
+}
+
+/// Locks the tasks whose failures in a row will change, before any run: tasks come first in every lock order.
+async fn lock_counted_tasks(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<(), StoreError> {
+    let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
+    let failed: Vec<bool> = conclusions.iter().map(|it| matches!(it.verdict, Verdict::Failed { .. })).collect();
+    sqlx::query!(
+        "
+        select task.id
+        from task
+        join (
+            select due_work.task_id, bool_or(given.failed) as failed
+            from unnest($1::uuid [], $2::boolean []) as given (run_id, failed)
+            join due_work on due_work.run_id = given.run_id
+            group by due_work.task_id
+        ) as counted on counted.task_id = task.id
+        where counted.failed or task.failures_in_row > 0
+        order by task.id
+        for no key update of task
+        ",
+        &runs,
+        &failed
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("lock tasks to count failures")?;
+    Ok(())
+}
+
+/// Locks the rows that are still under their leases, in run id order.
+async fn lock_held(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<Vec<Held>, StoreError> {
+    let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
+    let tokens: Vec<Uuid> = conclusions.iter().map(|it| it.lease.token.uuid()).collect();
+    let rows = sqlx::query!(
+        r#"
+        select due_work.run_id, due_work.agent_id, due_work.task_id,
+               due_work.occurrence_at as "occurrence_at: SqlTimestamp",
+               due_work.cause_depth, due_work.serial, due_work.concurrency_key,
+               due_work.cancel_reason, (due_work.cancel_asked_at is not null) as "cancel_asked!"
+        from due_work
+        join unnest($1::uuid [], $2::uuid []) as mine (run_id, lease_token)
+            on mine.run_id = due_work.run_id and mine.lease_token = due_work.lease_token
+        order by due_work.run_id
+        for update of due_work
+        "#,
+        &runs,
+        &tokens
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("lock runs to conclude")?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Held {
+            run: RunId::from_uuid(row.run_id),
+            agent: AgentId::from_uuid(row.agent_id),
+            task: TaskId::from_uuid(row.task_id),
+            occurrence_at: row.occurrence_at.to_jiff(),
+            cause_depth: u16::try_from(row.cause_depth).unwrap_or(0),
+            serial: row.serial,
+            concurrency_key: row.concurrency_key,
+            cancel: row.cancel_asked.then(|| row.cancel_reason.unwrap_or_else(|| "cancelled".to_owned())),
+        })
+        .collect())
+}
+
+/// Writes retries (waiting, one failure more) and releases (pending, nothing counted).
+async fn write_put_off(
+    tx: &mut Transaction<'_, Postgres>,
+    put_off: &[(RunId, Duration, Option<(Duration, StepFailure)>)],
+) -> Result<(), StoreError> {
+    if put_off.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = put_off.iter().map(|(run, ..)| run.uuid()).collect();
+    let ran: Vec<i64> = put_off.iter().map(|(_, ran, _)| i64::try_from(ran.as_millis()).unwrap_or(i64::MAX)).collect();
+    let waits: Vec<Option<f64>> =
+        put_off.iter().map(|(_, _, retry)| retry.as_ref().map(|(delay, _)| delay.as_secs_f64())).collect();
+    let errors: Vec<Option<Value>> =
+        put_off.iter().map(|(_, _, retry)| retry.as_ref().map(|(_, error)| json!(error))).collect();
+    sqlx::query!(
+        "
+        update due_work
+        set state = case when given.wait is null then 'pending' else 'waiting' end,
+            wake_at = now() + make_interval(secs => given.wait),
+            failures = due_work.failures + (given.wait is not null)::integer,
+            last_error = coalesce(given.error, due_work.last_error),
+            running_ms = due_work.running_ms + given.ran_ms,
+            lease_token = null,
+            lease_owner = null,
+            lease_expires_at = null
+        from unnest($1::uuid [], $2::bigint [], $3::double precision [], $4::jsonb []) as given (
+            run_id, ran_ms, wait, error
+        )
+        where due_work.run_id = given.run_id
+        ",
+        &ids,
+        &ran,
+        &waits as _,
+        &errors as _
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("put runs off")?;
+    Ok(())
+}
+
+/// Moves runs to history, tells of them, and counts what their ends mean for their tasks.
+async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended]) -> Result<(), StoreError> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let present = |value: &Value| (!value.is_null()).then(|| value.clone());
+    sqlx::query_file!(
+        "queries/end_runs.sql",
+        &ended.iter().map(|it| it.run.uuid()).collect::<Vec<_>>(),
+        &ended.iter().map(|it| it.state.as_str().to_owned()).collect::<Vec<_>>(),
+        &ended.iter().map(|it| it.error.as_ref().map(|error| json!(error))).collect::<Vec<_>>() as _,
+        &ended.iter().map(|it| present(&it.output)).collect::<Vec<_>>() as _,
+        &ended.iter().map(|it| json!(it.steps)).collect::<Vec<_>>(),
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("write runs to history")?;
+
+    let told: Vec<Told> = ended.iter().map(told_of).collect();
+    tell(tx, &told).await?;
+    trigger_own(tx, &told).await?;
+    note_ends(tx, ended).await
+}
+
+fn told_of(ended: &Ended) -> Told {
+    let topic = match ended.state {
+        RunState::Succeeded => Topic::RunSucceeded,
+        RunState::Cancelled => Topic::RunCancelled,
+        RunState::Skipped => Topic::RunSkipped,
+        RunState::Quarantined => Topic::RunQuarantined,
+        RunState::Failed | RunState::Blocked | RunState::Waiting | RunState::Pending | RunState::Running => {
+            Topic::RunFailed
+        }
+    };
+    Told {
+        agent: ended.agent,
+        task: Some(ended.task),
+        run: Some(ended.run),
+        topic: topic.as_str().into(),
+        cause_depth: ended.cause_depth,
+        payload: json!({
+            "run_id": ended.run,
+            "task_id": ended.task,
+            "state": ended.state,
+            "scheduled_at": ended.occurrence_at,
+            "error": ended.error,
+        }),
+    }
+}
+
+/// Quarantines runs whose rows are locked: they killed their executor too often.
+pub(crate) async fn quarantine(
+    tx: &mut Transaction<'_, Postgres>,
+    runs: Vec<(RunId, AgentId, TaskId, jiff::Timestamp, u16)>,
+    crashes: u32,
+) -> Result<(), StoreError> {
+    let ended: Vec<Ended> = runs
+        .into_iter()
+        .map(|(run, agent, task, occurrence_at, cause_depth)| Ended {
+            run,
+            agent,
+            task,
+            state: RunState::Quarantined,
+            error: Some(StepFailure::new(
+                ErrorKind::OutcomeUnknown,
+                format!("its executor died {crashes} times while it ran; it is not tried again by itself"),
+            )),
+            occurrence_at,
+            cause_depth,
+            output: Value::Null,
+            steps: Vec::new(),
+        })
+        .collect();
+    end_runs(tx, &ended).await
 }

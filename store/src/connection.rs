@@ -97,19 +97,10 @@ impl Store {
                 ("timezone", "UTC"),
             ])
             .disable_statement_logging();
-        let pool =
-            PgPoolOptions::new().max_connections(settings.max_connections).acquire_timeout(Duration::from_secs(10));
-        Self::with_role(pool, options, settings.role, settings.deadline).await
-    }
-
-    /// As [`Store::connect`], over a pool and an address that the caller made: tests bring their own database.
-    pub(crate) async fn with_role(
-        pool: PgPoolOptions,
-        options: PgConnectOptions,
-        role: Role,
-        deadline: Duration,
-    ) -> Result<Self, StoreError> {
-        let pool = pool
+        let role = settings.role;
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(Duration::from_secs(10))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     let take_role = match role {
@@ -123,7 +114,7 @@ impl Store {
             .await
             .doing("connect to the database")?;
         let wakeups = Wakeups::new(&pool);
-        let store = Self { pool, deadline, wakeups };
+        let store = Self { pool, deadline: settings.deadline, wakeups };
         if role == Role::Mcp {
             store.refuse_bypass().await?;
         }

@@ -1,9 +1,28 @@
 //! Events that come in: recorded, and the runs they cause planned, in one transaction; Redis is not on that path.
+//!
+//! The guard is the `received` row of the event's id: the same id again, however late, causes nothing and is answered
+//! with what it caused the first time. Ordinaut's own events need no guard: they are recorded once, with their cause.
 
-use ordinaut_schema::id::{AgentId, RunId};
-use serde_json::Value;
+use jiff::Timestamp;
+use ordinaut_schema::{
+    event::{MAX_CAUSE_DEPTH, TopicPattern},
+    id::{AgentId, EventId, OccurrenceKey, RunId, Shard, TaskId},
+    run::{SkipReason, Trigger},
+    task::{TaskSpec, TaskState},
+    template,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{Postgres, Transaction, types::Uuid};
 
-use crate::{Caller, Store, StoreError};
+use crate::{
+    Caller, Store,
+    admission::{LockedTask, NewRun, Turn, enter_runs, entry, live_runs},
+    connection::transaction_now,
+    error::{Doing as _, StoreError},
+    outbox::{Told, tell},
+    skips::{Skipped, write_skipped},
+};
 
 /// An event on its way in.
 #[derive(Debug, Clone)]
@@ -27,16 +46,275 @@ pub struct Published {
     pub skipped: Vec<(String, String)>,
 }
 
+/// What `received` keeps of the first answer.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    runs: Vec<RunId>,
+    skipped: Vec<(String, String)>,
+}
+
+/// An event as tasks see it.
+struct Cause<'a> {
+    agent: AgentId,
+    id: &'a str,
+    topic: &'a str,
+    payload: &'a Value,
+    depth: u16,
+    at: Timestamp,
+}
+
 impl Store {
     /// Records an event of `caller`'s agent and plans the runs it causes.
     pub async fn publish_event(&self, caller: &Caller, event: NewEvent) -> Result<Published, StoreError> {
-        let _ = (caller, event);
-        todo!("the lead")
+        let agent = caller.agent;
+        let published = self
+            .transaction_as(caller, "publish an event", move |mut tx| async move {
+                let published = publish(&mut tx, agent, event).await?;
+                Ok((published, tx))
+            })
+            .await?;
+        if !published.runs.is_empty() {
+            self.wakeups.hint(Timestamp::UNIX_EPOCH);
+        }
+        Ok(published)
     }
 
     /// The agent with that name, for events that arrive from other systems.
     pub async fn agent_named(&self, name: &str) -> Result<AgentId, StoreError> {
-        let _ = name;
-        todo!("the lead")
+        sqlx::query_scalar!("select id from agent where name = $1 and revoked_at is null", name)
+            .fetch_optional(&self.pool)
+            .await
+            .doing("look for an agent")?
+            .map(AgentId::from_uuid)
+            .ok_or_else(|| StoreError::AgentNotFound(name.to_owned()))
     }
+}
+
+async fn publish(tx: &mut Transaction<'_, Postgres>, agent: AgentId, event: NewEvent) -> Result<Published, StoreError> {
+    let event_id = event.id.unwrap_or_else(|| EventId::new().to_string());
+    let key = OccurrenceKey::event(&event_id);
+    let first_seen = sqlx::query_scalar!(
+        r#"
+        insert into received (agent_id, key)
+        values ($1, $2)
+        on conflict do nothing
+        returning first_seen_at as "at: jiff_sqlx::Timestamp"
+        "#,
+        agent.uuid(),
+        key.as_str()
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .doing("note an event's id")?;
+    let Some(at) = first_seen else {
+        let answer = sqlx::query_scalar!(
+            "select answer from received where agent_id = $1 and key = $2",
+            agent.uuid(),
+            key.as_str()
+        )
+        .fetch_one(&mut **tx)
+        .await
+        .doing("read what an event caused")?;
+        let first: Answer = answer
+            .and_then(|answer| serde_json::from_value(answer).ok())
+            .unwrap_or(Answer { runs: Vec::new(), skipped: Vec::new() });
+        return Ok(Published { event_id, duplicate: true, runs: first.runs, skipped: first.skipped });
+    };
+
+    tell(
+        tx,
+        &[Told {
+            agent,
+            task: None,
+            run: None,
+            topic: event.topic.clone().into(),
+            cause_depth: event.cause_depth,
+            payload: json!({ "id": event_id, "data": event.payload }),
+        }],
+    )
+    .await?;
+    let cause = Cause {
+        agent,
+        id: &event_id,
+        topic: &event.topic,
+        payload: &event.payload,
+        depth: event.cause_depth,
+        at: at.to_jiff(),
+    };
+    let answer = trigger(tx, &cause).await?;
+    sqlx::query!(
+        "update received set answer = $3 where agent_id = $1 and key = $2",
+        agent.uuid(),
+        key.as_str(),
+        json!(answer)
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("note what an event caused")?;
+    Ok(Published { event_id, duplicate: false, runs: answer.runs, skipped: answer.skipped })
+}
+
+/// Plans what Ordinaut's own events cause, in the transaction that records them.
+pub(crate) async fn trigger_own(tx: &mut Transaction<'_, Postgres>, told: &[Told]) -> Result<(), StoreError> {
+    let agents: Vec<Uuid> = told.iter().map(|event| event.agent.uuid()).collect();
+    let listening = sqlx::query_scalar!(
+        r#"
+        select distinct agent_id as "agent_id!"
+        from task
+        where agent_id = any ($1)
+          and schedule_kind = 'event'
+          and state in ('active', 'paused')
+        "#,
+        &agents
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("look for listening tasks")?;
+    if listening.is_empty() {
+        return Ok(());
+    }
+    let at = transaction_now(tx).await?;
+    for event in told.iter().filter(|event| listening.contains(&event.agent.uuid())) {
+        let id = EventId::new().to_string();
+        let cause = Cause {
+            agent: event.agent,
+            id: &id,
+            topic: &event.topic,
+            payload: &event.payload,
+            depth: event.cause_depth,
+            at,
+        };
+        trigger(tx, &cause).await?;
+    }
+    Ok(())
+}
+
+struct Listener {
+    task: LockedTask,
+    title: String,
+    state: TaskState,
+    spec: TaskSpec,
+}
+
+/// Plans a run of every task that listens to the event and whose filter it passes.
+async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Result<Answer, StoreError> {
+    let mut answer = Answer { runs: Vec::new(), skipped: Vec::new() };
+    let listeners = lock_listeners(tx, cause).await?;
+    if listeners.is_empty() {
+        return Ok(answer);
+    }
+    let event = json!({ "id": cause.id, "topic": cause.topic, "payload": cause.payload });
+    let live = live_runs(tx, &listeners.iter().map(|listener| listener.task.id.uuid()).collect::<Vec<_>>()).await?;
+    let mut runs = Vec::new();
+    let mut skipped = Vec::new();
+    for Listener { task, title, state, spec } in listeners {
+        match passes(spec.event_filter.as_deref(), &event) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(why) => {
+                answer.skipped.push((title, format!("its event_filter failed: {why}")));
+                continue;
+            }
+        }
+        if cause.depth >= MAX_CAUSE_DEPTH {
+            answer.skipped.push((title, format!("the chain of causes is {MAX_CAUSE_DEPTH} deep")));
+            continue;
+        }
+        let key = OccurrenceKey::event(cause.id);
+        let mut run = NewRun::of(&task, &spec, Trigger::Event, key, cause.at, cause.at);
+        run.cause_depth = cause.depth + 1;
+        run.event = Some(event.clone());
+        let turn = match state {
+            TaskState::Paused => Err(SkipReason::Paused),
+            TaskState::Active | TaskState::Ended | TaskState::Cancelled => {
+                entry(&spec, live.get(&task.id).copied().unwrap_or_default())
+            }
+        };
+        match turn {
+            Ok(turn) => {
+                run.blocked = turn == Turn::Later;
+                answer.runs.push(run.id);
+                runs.push(run);
+            }
+            Err(reason) => {
+                answer.skipped.push((title, reason.to_string()));
+                skipped.push(Skipped::of(&run, reason));
+            }
+        }
+    }
+    enter_runs(tx, &runs).await?;
+    // These are not listened to in turn: an event that nobody could take would otherwise echo.
+    write_skipped(tx, &skipped).await?;
+    Ok(answer)
+}
+
+/// Whether an event passes a task's filter: no filter lets all pass.
+fn passes(filter: Option<&str>, event: &Value) -> Result<bool, ordinaut_schema::run::StepFailure> {
+    let Some(filter) = filter else { return Ok(true) };
+    let value = template::search(filter, event)?;
+    Ok(match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(true) | Value::Number(_) => true,
+    })
+}
+
+/// Finds the tasks whose topic matches, then locks those, in id order.
+async fn lock_listeners(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Result<Vec<Listener>, StoreError> {
+    let candidates = sqlx::query!(
+        r#"
+        select id, topic as "topic!"
+        from task
+        where agent_id = $1
+          and schedule_kind = 'event'
+          and state in ('active', 'paused')
+        "#,
+        cause.agent.uuid()
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("look for tasks that listen")?;
+    let matching: Vec<Uuid> = candidates
+        .into_iter()
+        .filter(|task| TopicPattern::parse(&task.topic).is_ok_and(|pattern| pattern.matches(cause.topic)))
+        .map(|task| task.id)
+        .collect();
+    if matching.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query!(
+        r#"
+        select task.id, task.shard, task.agent_id, task.revision, task.title, task.state, task_revision.definition
+        from task
+        join task_revision on task_revision.task_id = task.id and task_revision.revision = task.revision
+        where task.id = any ($1)
+          and task.state in ('active', 'paused')
+        order by task.id
+        for no key update of task
+        "#,
+        &matching
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("lock tasks that listen")?;
+    rows.into_iter()
+        .map(|row| {
+            let unreadable = |what: &str| format!("the {what} of task {}", row.id);
+            Ok(Listener {
+                task: LockedTask {
+                    id: TaskId::from_uuid(row.id),
+                    shard: Shard(u8::try_from(row.shard).unwrap_or(0)),
+                    agent: AgentId::from_uuid(row.agent_id),
+                    revision: row.revision,
+                },
+                title: row.title,
+                state: TaskState::from_text(&row.state)
+                    .ok_or_else(|| StoreError::unreadable(unreadable("state"), row.state.clone()))?,
+                spec: TaskSpec::from_stored(row.definition)
+                    .map_err(|error| StoreError::unreadable(unreadable("definition"), error))?,
+            })
+        })
+        .collect()
 }

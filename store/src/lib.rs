@@ -8,7 +8,7 @@
 //! - done: [`journal`], [`conclusions`], [`recovery`]
 //! - told: [`outbox`], [`wakeups`], `audit`
 //! - kept: [`retention`], [`executors`]
-//! - `testing`, behind the feature of that name: fixtures over a database of the test's own
+//! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
 pub mod admission;
 pub mod agents;
@@ -17,16 +17,20 @@ pub mod catalog;
 pub mod claims;
 pub mod conclusions;
 mod connection;
+pub mod embedded;
 pub mod error;
 pub mod executors;
+mod failures;
 pub mod inbound;
 pub mod inbox;
 pub mod journal;
 pub mod outbox;
 pub mod planning;
 pub mod recovery;
+mod requests;
 pub mod retention;
 pub mod runs;
+mod skips;
 pub mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;

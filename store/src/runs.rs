@@ -10,7 +10,7 @@ use ordinaut_schema::{
     id::{RunId, TaskId},
     run::{RunState, SkipReason, StepFailure, StepRecord, Trigger},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{Caller, Store, StoreError, connection::plan_each_time, error::Doing as _};
 
@@ -130,36 +130,5 @@ impl Store {
             Ok((runs, tx))
         })
         .await
-    }
-
-    /// Plans a run now. The same request id answers with the same run; `true` when it was there already.
-    ///
-    /// # Errors
-    /// [`StoreError::TaskState`] for a cancelled task.
-    pub async fn run_now(
-        &self,
-        caller: &Caller,
-        task: TaskId,
-        request_id: &str,
-        params: Option<Map<String, Value>>,
-    ) -> Result<(RunId, bool), StoreError> {
-        let _ = (caller, task, request_id, params);
-        todo!("the lead")
-    }
-
-    pub async fn cancel_run(
-        &self,
-        caller: &Caller,
-        run: RunId,
-        reason: Option<&str>,
-    ) -> Result<Cancelling, StoreError> {
-        let _ = (caller, run, reason);
-        todo!("the lead")
-    }
-
-    /// Plans a new run that retries a failed, cancelled or quarantined one.
-    pub async fn retry_run(&self, caller: &Caller, run: RunId, from: RetryFrom) -> Result<RunId, StoreError> {
-        let _ = (caller, run, from);
-        todo!("the lead")
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     Caller, Store, StoreError,
     connection::plan_each_time,
     error::Doing as _,
+    inbound::trigger_own,
     outbox::{Told, tell},
 };
 
@@ -275,15 +276,16 @@ async fn tell_task(
     payload.insert("state".to_owned(), json!(record.state));
     payload.insert("revision".to_owned(), json!(record.revision));
     payload.extend(more);
-    let told = Told {
+    let told = [Told {
         agent: record.agent,
         task: Some(record.id),
         run: None,
         topic: topic.as_str().into(),
         cause_depth: 0,
         payload: Value::Object(payload),
-    };
-    tell(tx, &[told]).await?;
+    }];
+    tell(tx, &told).await?;
+    trigger_own(tx, &told).await?;
     Ok(record)
 }
 

@@ -1,142 +1,24 @@
-//! Fixtures over real PostgreSQL: a database of the test's own, seen in both roles and by its owner.
+//! Fixtures for the tests of every crate: a database, and a Redis database, of a test's own.
+//!
+//! nextest runs each test in its own process, and starting servers for each would cost a second. So the first test
+//! process of a target directory starts one pair, detached, and the others find it. Every process leaves its number
+//! in `leases/`; a small watcher ends the servers and removes their files half a minute after the last one ended in
+//! whatever way. `ORDINAUT_TEST_DATABASE_URL` and `ORDINAUT_TEST_REDIS_URL` name servers to use instead.
+//!
+//! The shared pair is fast and forgets everything in a crash. A test that kills its servers, or that is about
+//! durability, takes [`PrivateServers`].
 
-use std::time::Duration;
+mod database;
+mod fixture;
+mod private;
+mod servers;
 
-use jiff::Timestamp;
-use jiff_sqlx::ToSqlx as _;
-use ordinaut_schema::{
-    action::Grants,
-    id::{OccurrenceKey, RunId, Shard, TaskId},
-    limits::Limits,
-    run::RunState,
-    schedule::{Schedule, ScheduleKind, ScheduleSource},
-    task::{Accepted, TaskSpec, ZoneSource},
-    time::Zone,
-};
-use serde_json::{Value, json};
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+pub use database::{Database, database};
+pub use fixture::*;
+pub use private::PrivateServers;
+pub use servers::Servers;
 
-use crate::{Caller, Role, Store, StoreError, tasks::TaskRecord};
-
-/// One database in three views. Made from what `#[sqlx::test]` hands to a test.
-#[derive(Debug, Clone)]
-pub struct Fixture {
-    pub mcp: Store,
-    pub executor: Store,
-    /// The owner's: for looking at rows, and for setting scenes that no verb sets.
-    pub owner: PgPool,
-}
-
-impl Fixture {
-    pub async fn open(pool: PgPoolOptions, address: PgConnectOptions) -> Result<Self, StoreError> {
-        let deadline = Duration::from_secs(30);
-        Ok(Self {
-            mcp: Store::with_role(pool.clone(), address.clone(), Role::Mcp, deadline).await?,
-            executor: Store::with_role(pool.clone(), address.clone(), Role::Executor, deadline).await?,
-            owner: pool
-                .connect_with(address)
-                .await
-                .map_err(|source| StoreError::Database { doing: "connect to the database", source })?,
-        })
-    }
-
-    /// Another agent beside the local one.
-    pub async fn agent(&self, name: &str) -> Result<Caller, StoreError> {
-        let (agent, _token) = self.executor.add_agent(name, None, &Grants::default(), &[], None).await?;
-        Ok(Caller { agent, principal: name.to_owned(), client: None })
-    }
-}
-
-impl Fixture {
-    /// The topics of what was told of a task (`None`: of anything), in order.
-    ///
-    /// # Panics
-    /// The database is gone.
-    pub async fn topics(&self, task: Option<TaskId>) -> Vec<String> {
-        sqlx::query_scalar!(
-            "select topic from outbox where $1::uuid is null or task_id = $1 order by xid, id",
-            task.map(TaskId::uuid),
-        )
-        .fetch_all(&self.owner)
-        .await
-        .expect("the owner reads the outbox")
-    }
-
-    /// Puts a run into `due_work` in that state, without planning or claiming it.
-    ///
-    /// # Panics
-    /// The run is there already.
-    pub async fn plant_run(&self, task: &TaskRecord, key: &OccurrenceKey, at: Timestamp, state: RunState) -> RunId {
-        let run = RunId::derive(task.id, key, at, Shard::default());
-        sqlx::query!(
-            "
-            insert into due_work (
-                run_id, agent_id, task_id, revision, state, rank, priority, wake_at, lease_token, lease_owner,
-                lease_expires_at, attempt, trigger, occurrence_key, occurrence_at, root_run_id
-            )
-            select
-                $1, $2, $3, $4, $5, 0, 5,
-                case when $5 = 'waiting' then now() + interval '1 hour' end,
-                case when $5 = 'running' then gen_random_uuid() end,
-                case when $5 = 'running' then gen_random_uuid() end,
-                case when $5 = 'running' then now() + interval '1 hour' end,
-                case when $5 = 'running' then 1 else 0 end,
-                'schedule', $6, $7, $1
-            ",
-            run.uuid(),
-            task.agent.uuid(),
-            task.id.uuid(),
-            i32::try_from(task.revision).expect("a fixture has few revisions"),
-            state.as_str(),
-            key.as_str(),
-            at.to_sqlx() as _,
-        )
-        .execute(&self.owner)
-        .await
-        .expect("the owner plants a run");
-        run
-    }
-}
-
-/// A definition as acceptance would have it, counting from `now`: `schedule` is `(kind, expr)`.
-///
-/// # Panics
-/// The schedule is not one.
-pub fn accepted(title: &str, (kind, expr): (ScheduleKind, &str), now: Timestamp) -> Accepted {
-    accepted_with(title, (kind, expr), now, json!({}))
-}
-
-/// As [`accepted`], with `fields` of a stored definition set over the defaults.
-///
-/// # Panics
-/// The schedule is not one, or the fields are not those of a definition.
-pub fn accepted_with(title: &str, (kind, expr): (ScheduleKind, &str), now: Timestamp, fields: Value) -> Accepted {
-    let zone = Zone::utc();
-    let source = ScheduleSource { kind, expr, zone: Some(&zone), anchor: now };
-    let schedule = Schedule::parse(source, &Limits::DEFAULT).expect("a fixture's schedule is valid");
-    let mut stored = json!({
-        "title": title,
-        "schedule_kind": kind,
-        "schedule_expr": schedule.normalised(),
-        "timezone": zone.name(),
-        "anchored_at": now,
-        "misfire": "run_latest",
-        "misfire_limit": 100,
-        "overlap": "skip",
-        "queue_limit": 100,
-        "concurrency_limit": 1,
-        "priority": 5,
-        "run_timeout": "1h",
-        "pause_after_failures": 10,
-        "retry": { "max_attempts": 4, "backoff": "exponential_jitter", "initial": "1s", "max": "5m" },
-        "pipeline": [],
-    });
-    if let (Value::Object(stored), Value::Object(fields)) = (&mut stored, fields) {
-        stored.extend(fields);
-    }
-    let spec = TaskSpec::from_stored(stored).expect("a fixture's definition is one");
-    Accepted { spec, schedule, zone_source: ZoneSource::Task, warnings: Vec::new() }
+/// Gives the calling test a Redis of its own, empty: a numbered database of the shared server.
+pub async fn redis_url() -> String {
+    Servers::shared().await.fresh_redis_url().await
 }

@@ -9,15 +9,14 @@ use ordinaut_store::{
     tasks::{Inserted, TaskRef},
     testing::{Fixture, accepted},
 };
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 fn scopes(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn a_token_speaks_for_its_agent_until_it_expires_or_is_revoked(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn a_token_speaks_for_its_agent_until_it_expires_or_is_revoked() {
+    let (fixture, _database) = Fixture::fresh().await;
     let grants = Grants { tools: vec!["github".to_owned()], ..Grants::default() };
     let read = scopes(&["task:read"]);
     let (agent, token) =
@@ -54,9 +53,9 @@ async fn a_token_speaks_for_its_agent_until_it_expires_or_is_revoked(pool: PgPoo
     assert_eq!(listed[0].id, Caller::LOCAL_AGENT);
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn an_agent_sees_itself_and_no_other_and_cannot_make_one(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn an_agent_sees_itself_and_no_other_and_cannot_make_one() {
+    let (fixture, _database) = Fixture::fresh().await;
     let other = fixture.agent("other").await.unwrap();
     let found = fixture.mcp.find_agent(other.agent).await.unwrap();
     assert_eq!((found.name.as_str(), found.grants), ("other", Grants::default()));
@@ -68,9 +67,9 @@ async fn an_agent_sees_itself_and_no_other_and_cannot_make_one(pool: PgPoolOptio
     assert!(fixture.mcp.open_gate(None).await.is_err());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn names_are_taken_once_and_missing_ones_are_said_so(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn names_are_taken_once_and_missing_ones_are_said_so() {
+    let (fixture, _database) = Fixture::fresh().await;
     fixture.agent("phone").await.unwrap();
     let taken = fixture.executor.add_agent("phone", None, &Grants::default(), &[], None).await;
     assert!(matches!(taken, Err(StoreError::AgentNameTaken(name)) if name == "phone"));
@@ -80,9 +79,9 @@ async fn names_are_taken_once_and_missing_ones_are_said_so(pool: PgPoolOptions, 
     assert!(unknown_scope.is_err());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn revoking_an_agent_pauses_its_tasks_and_nobody_elses(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn revoking_an_agent_pauses_its_tasks_and_nobody_elses() {
+    let (fixture, _database) = Fixture::fresh().await;
     let other = fixture.agent("other").await.unwrap();
     let now = fixture.executor.now().await.unwrap();
     let mut tasks = Vec::new();
@@ -102,9 +101,9 @@ async fn revoking_an_agent_pauses_its_tasks_and_nobody_elses(pool: PgPoolOptions
     assert_eq!(mine.state, TaskState::Active);
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn the_gate_is_shut_for_one_or_for_all_and_opened_alike(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn the_gate_is_shut_for_one_or_for_all_and_opened_alike() {
+    let (fixture, _database) = Fixture::fresh().await;
     let other = fixture.agent("other").await.unwrap();
     let shut = async |agent| fixture.mcp.gate_shut(agent).await.unwrap().map(|(_, by)| by);
 

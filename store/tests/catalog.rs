@@ -5,10 +5,7 @@
 use ordinaut_schema::action::{Descriptor, Effect, Grants};
 use ordinaut_store::{Caller, catalog::SeenTool, testing::Fixture};
 use serde_json::json;
-use sqlx::{
-    postgres::{PgConnectOptions, PgPoolOptions},
-    types::Uuid,
-};
+use sqlx::types::Uuid;
 
 fn tool(server: &str, tool: &str) -> SeenTool {
     let descriptor = Descriptor {
@@ -25,12 +22,9 @@ fn names(list: &[&str]) -> Vec<String> {
     list.iter().map(|name| (*name).to_owned()).collect()
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn the_catalogue_has_what_servers_declared_last_and_names_those_never_seen(
-    pool: PgPoolOptions,
-    address: PgConnectOptions,
-) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn the_catalogue_has_what_servers_declared_last_and_names_those_never_seen() {
+    let (fixture, _database) = Fixture::fresh().await;
     let store = &fixture.executor;
     store.set_servers(&names(&["github", "home", "away"])).await.unwrap();
     store.write_server("github", Ok(vec![tool("github", "create"), tool("github", "close")])).await.unwrap();
@@ -59,9 +53,9 @@ async fn the_catalogue_has_what_servers_declared_last_and_names_those_never_seen
     assert_eq!(fixture.mcp.catalogue(&other).await.unwrap().grants, Grants::default());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn an_executor_lives_while_it_reports_and_has_not_stopped(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn an_executor_lives_while_it_reports_and_has_not_stopped() {
+    let (fixture, _database) = Fixture::fresh().await;
     let (one, two, gone) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
     for id in [one, two, gone] {
         fixture.executor.report_executor(id, "here", "0.1.0", "running").await.unwrap();

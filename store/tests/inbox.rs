@@ -8,7 +8,6 @@ use ordinaut_store::{
     inbox::{Message, NewMessage},
     testing::Fixture,
 };
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::task::JoinSet;
 
 fn me() -> Caller {
@@ -32,9 +31,9 @@ fn bodies(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(|message| message.body.as_str()).collect()
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn posting_again_under_a_key_changes_nothing(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn posting_again_under_a_key_changes_nothing() {
+    let (fixture, _database) = Fixture::fresh().await;
     let mut posts = JoinSet::new();
     for _ in 0..6 {
         let store = fixture.executor.clone();
@@ -46,9 +45,9 @@ async fn posting_again_under_a_key_changes_nothing(pool: PgPoolOptions, address:
     assert_eq!(fixture.mcp.check_inbox(&me(), None, 10).await.unwrap().len(), 1);
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn a_message_is_shown_until_it_is_acknowledged(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn a_message_is_shown_until_it_is_acknowledged() {
+    let (fixture, _database) = Fixture::fresh().await;
     for key in ["a", "b", "c"] {
         fixture.executor.post_message(&message(&me(), key)).await.unwrap();
     }
@@ -63,12 +62,9 @@ async fn a_message_is_shown_until_it_is_acknowledged(pool: PgPoolOptions, addres
     assert!(fixture.mcp.check_inbox(&me(), Some(MessageId::new()), 2).await.unwrap().is_empty());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn a_message_committed_late_under_an_earlier_id_is_not_taken_for_shown(
-    pool: PgPoolOptions,
-    address: PgConnectOptions,
-) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn a_message_committed_late_under_an_earlier_id_is_not_taken_for_shown() {
+    let (fixture, _database) = Fixture::fresh().await;
     // Its id is drawn first, and its transaction is still open when the next one is posted and shown.
     let mut late = fixture.owner.begin().await.unwrap();
     sqlx::query("insert into inbox (id, agent_id, key, level, body) values ($1, $2, 'late', 'info', 'about late')")
@@ -89,9 +85,9 @@ async fn a_message_committed_late_under_an_earlier_id_is_not_taken_for_shown(
     assert!(fixture.mcp.check_inbox(&me(), Some(next[0].id), 10).await.unwrap().is_empty());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn an_inbox_is_its_agents_alone(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn an_inbox_is_its_agents_alone() {
+    let (fixture, _database) = Fixture::fresh().await;
     let other = fixture.agent("other").await.unwrap();
     let mine = fixture.executor.post_message(&message(&me(), "k")).await.unwrap();
     fixture.executor.post_message(&message(&other, "k")).await.unwrap();

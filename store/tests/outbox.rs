@@ -11,10 +11,7 @@ use ordinaut_store::{
     outbox::{OutboxEvent, Position},
     testing::Fixture,
 };
-use sqlx::{
-    postgres::{PgConnectOptions, PgPoolOptions},
-    types::Uuid,
-};
+use sqlx::types::Uuid;
 
 const SHARD: Shard = Shard(0);
 const LEASE: Duration = Duration::from_mins(1);
@@ -55,9 +52,9 @@ fn bodies(events: &[OutboxEvent]) -> Vec<&str> {
     events.iter().map(|event| event.payload["body"].as_str().unwrap()).collect()
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn events_are_read_in_order_and_never_past_an_open_transaction(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn events_are_read_in_order_and_never_past_an_open_transaction() {
+    let (fixture, _database) = Fixture::fresh().await;
     post(&fixture, "a").await;
     let mut open = fixture.owner.begin().await.unwrap();
     sqlx::query("insert into outbox (agent_id, topic, payload) values ($1, 'x', '{\"body\": \"late\"}')")
@@ -79,12 +76,9 @@ async fn events_are_read_in_order_and_never_past_an_open_transaction(pool: PgPoo
     assert!(fixture.executor.read_outbox(Shard(1), Position::default(), 2).await.unwrap().is_empty());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn one_relay_at_a_time_holds_a_shard_and_a_lost_lease_moves_nothing(
-    pool: PgPoolOptions,
-    address: PgConnectOptions,
-) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn one_relay_at_a_time_holds_a_shard_and_a_lost_lease_moves_nothing() {
+    let (fixture, _database) = Fixture::fresh().await;
     let store = &fixture.executor;
     post(&fixture, "a").await;
     let told = read(&fixture, Position::default(), 1).await[0].position;
@@ -104,9 +98,9 @@ async fn one_relay_at_a_time_holds_a_shard_and_a_lost_lease_moves_nothing(
     assert!(!store.move_relay(SHARD, &first).await.unwrap());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn a_position_from_another_cluster_starts_over(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn a_position_from_another_cluster_starts_over() {
+    let (fixture, _database) = Fixture::fresh().await;
     sqlx::query("update relay_position set xid = '9000000000000000000', id = 77")
         .execute(&fixture.owner)
         .await

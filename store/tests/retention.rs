@@ -16,7 +16,6 @@ use ordinaut_store::{
     tasks::{Inserted, TaskRecord},
     testing::{Fixture, accepted},
 };
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::task::JoinSet;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -72,9 +71,9 @@ async fn day_before(fixture: &Fixture, days: i32) {
         .unwrap();
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn the_bounds_of_history_are_the_floors_of_run_ids(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn the_bounds_of_history_are_the_floors_of_run_ids() {
+    let (fixture, _database) = Fixture::fresh().await;
     for at in ["1970-01-01T00:00:00Z", "2026-11-23T08:30:00.5Z", "2261-12-31T23:59:59.999Z"] {
         let at: Timestamp = at.parse().unwrap();
         let floor: sqlx::types::Uuid = sqlx::query_scalar("select run_id_floor($1)")
@@ -86,9 +85,9 @@ async fn the_bounds_of_history_are_the_floors_of_run_ids(pool: PgPoolOptions, ad
     }
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn partitions_are_made_ahead_by_however_many_executors(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn partitions_are_made_ahead_by_however_many_executors() {
+    let (fixture, _database) = Fixture::fresh().await;
     assert!(fixture.mcp.make_partitions().await.is_err(), "not for the MCP role");
     let mut executors = JoinSet::new();
     for _ in 0..4 {
@@ -114,9 +113,9 @@ async fn partitions_are_made_ahead_by_however_many_executors(pool: PgPoolOptions
     assert!(fixture.mcp.find_run(&other, run).await.is_err());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn what_the_default_partition_took_moves_to_the_one_made_for_it(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn what_the_default_partition_took_moves_to_the_one_made_for_it() {
+    let (fixture, _database) = Fixture::fresh().await;
     let task = task(&fixture).await;
     let now = fixture.executor.now().await.unwrap();
     let run = history(&fixture, &task, now).await;
@@ -132,9 +131,9 @@ async fn what_the_default_partition_took_moves_to_the_one_made_for_it(pool: PgPo
     assert!(lies_in(&fixture, run).await.is_some());
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn old_history_goes_whole_except_under_a_run_in_flight(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn old_history_goes_whole_except_under_a_run_in_flight() {
+    let (fixture, _database) = Fixture::fresh().await;
     let task = task(&fixture).await;
     let now = fixture.executor.now().await.unwrap();
     for days in [40, 41, 5] {
@@ -157,9 +156,9 @@ async fn old_history_goes_whole_except_under_a_run_in_flight(pool: PgPoolOptions
     assert_eq!(partitions(&fixture, "run").await.len(), 2, "the recent day and the default one");
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn events_that_are_dropped_untold_leave_one_gap_for_each_agent(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn events_that_are_dropped_untold_leave_one_gap_for_each_agent() {
+    let (fixture, _database) = Fixture::fresh().await;
     let other = fixture.agent("other").await.unwrap();
     sqlx::query("select make_partition('outbox', date_trunc('hour', now()) - interval '30 hours')")
         .execute(&fixture.owner)
@@ -199,9 +198,9 @@ async fn events_that_are_dropped_untold_leave_one_gap_for_each_agent(pool: PgPoo
     assert_eq!((gaps[1].0, gaps[1].1), (other.agent.uuid(), 1));
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn expired_guards_and_old_read_messages_are_forgotten(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn expired_guards_and_old_read_messages_are_forgotten() {
+    let (fixture, _database) = Fixture::fresh().await;
     sqlx::query(
         "insert into received (agent_id, key, expires_at)
          select $1, n::text, now() + (n - 2500) * interval '1 hour' from generate_series(1, 2600) n",
@@ -226,9 +225,9 @@ async fn expired_guards_and_old_read_messages_are_forgotten(pool: PgPoolOptions,
     assert_eq!(messages, 2, "unread ones stay, whatever their age");
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn nobody_makes_a_partition_that_is_none(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn nobody_makes_a_partition_that_is_none() {
+    let (fixture, _database) = Fixture::fresh().await;
     for call in ["make_partition('agent', '2026-11-23T00:00:00Z')", "make_partition('run', '2026-11-23T01:00:00Z')"] {
         let refused = sqlx::query(sqlx::AssertSqlSafe(format!("select {call}"))).execute(&fixture.owner).await;
         assert!(refused.is_err(), "{call}");

@@ -15,7 +15,6 @@ use ordinaut_store::{
     testing::{Fixture, accepted},
 };
 use serde_json::json;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 fn me() -> Caller {
     Caller::local("test")
@@ -47,9 +46,9 @@ async fn conclude(fixture: &Fixture, run: RunId) {
     tx.commit().await.unwrap();
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn a_run_reads_alike_in_flight_and_over(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn a_run_reads_alike_in_flight_and_over() {
+    let (fixture, _database) = Fixture::fresh().await;
     let task = task(&fixture, "Report").await;
     let at: Timestamp = "2026-11-23T08:30:00Z".parse().unwrap();
     let key = OccurrenceKey::at(at);
@@ -87,9 +86,9 @@ async fn a_run_reads_alike_in_flight_and_over(pool: PgPoolOptions, address: PgCo
     assert!(matches!(missing, Err(StoreError::RunNotFound(_))));
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn pages_of_runs_neither_repeat_nor_lose_one_that_ends_between(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn pages_of_runs_neither_repeat_nor_lose_one_that_ends_between() {
+    let (fixture, _database) = Fixture::fresh().await;
     let task = task(&fixture, "Report").await;
     let start: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
     let mut runs = Vec::new();
@@ -119,9 +118,9 @@ async fn pages_of_runs_neither_repeat_nor_lose_one_that_ends_between(pool: PgPoo
     assert_eq!(seen, runs, "newest first, each once");
 }
 
-#[sqlx::test(migrations = "../migrations")]
-async fn runs_are_filtered_by_task_state_and_time(pool: PgPoolOptions, address: PgConnectOptions) {
-    let fixture = Fixture::open(pool, address).await.unwrap();
+#[tokio::test]
+async fn runs_are_filtered_by_task_state_and_time() {
+    let (fixture, _database) = Fixture::fresh().await;
     let (one, two) = (task(&fixture, "One").await, task(&fixture, "Two").await);
     let start: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
     let early = fixture.plant_run(&one, &OccurrenceKey::at(start), start, RunState::Pending).await;

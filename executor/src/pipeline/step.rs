@@ -1,0 +1,291 @@
+//! One step, or one item of one: judged, rendered, called, validated, journaled.
+
+use opentelemetry::KeyValue;
+use ordinaut_schema::{
+    action::Effect,
+    event::Topic,
+    pipeline::{OnError, Step},
+    run::{ErrorKind, StepFailure, StepRecord, StepState},
+    template,
+};
+use serde_json::{Value, json};
+
+use super::{
+    Engine, Halt, budget, call, effect, output, outputs,
+    resume::{Standing, standing},
+};
+use crate::{
+    actions::{StepCall, data},
+    metrics,
+    progress::ProgressEvent,
+};
+
+/// Which call of which step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'p> {
+    step: &'p Step,
+    item: Option<(u32, &'p Value)>,
+    /// Others run beside it: its result is made durable at once.
+    beside: bool,
+    /// Part of `on_failure`: called once, whatever comes of it.
+    aftermath: bool,
+}
+
+impl<'p> Place<'p> {
+    pub(super) const fn alone(step: &'p Step) -> Self {
+        Self { step, item: None, beside: false, aftermath: false }
+    }
+
+    pub(super) const fn member(step: &'p Step) -> Self {
+        Self { beside: true, ..Self::alone(step) }
+    }
+
+    pub(super) const fn aftermath(step: &'p Step) -> Self {
+        Self { aftermath: true, ..Self::alone(step) }
+    }
+
+    pub(super) fn item(step: &'p Step, n: usize, item: &'p Value) -> Self {
+        let n = u32::try_from(n).expect("a foreach has at most a thousand items");
+        Self { item: Some((n, item)), beside: true, ..Self::alone(step) }
+    }
+
+    fn index(&self) -> Option<u32> {
+        self.item.map(|(n, _)| n)
+    }
+}
+
+impl Engine<'_> {
+    /// Brings one step to its end, from wherever it stands.
+    pub(super) async fn call_step(&self, place: Place<'_>) -> Result<(), Halt> {
+        let step = place.step;
+        let (mut record, fresh) = match self.journal.find(&step.id, place.index()) {
+            Some(record) => match standing(&record, effect::effect(step, &record.input, &self.around.actions)) {
+                Standing::Done => return Ok(()),
+                Standing::Failed(failure) => return Err(Halt::Failed(failure)),
+                Standing::Unknown => return self.fail(place, record, unknown("its executor was lost during it")),
+                Standing::Again => (record, false),
+            },
+            None => {
+                self.orders.may_start().await?;
+                if place.item.is_none() && self.is_skipped(step)? {
+                    return Ok(());
+                }
+                match self.rendered(&place) {
+                    Ok(input) => (self.new_record(&place, input), true),
+                    Err(failure) => return self.fail(place, self.new_record(&place, Value::Null), failure),
+                }
+            }
+        };
+        self.orders.may_start().await?;
+        if let Err(failure) = self.may_call(step) {
+            return self.fail(place, record, failure);
+        }
+        let effect = effect::effect(step, &record.input, &self.around.actions);
+        if effect == Effect::Pure {
+            self.journal.flush_effects().await?;
+        } else {
+            record.error = None;
+            if fresh || effect == Effect::Once {
+                self.journal.put(record.clone());
+            }
+            self.journal.flush().await?;
+        }
+        let answer = self.perform(&place, &record).await.and_then(|answer| {
+            let answer = output::accept(answer, step.expect.as_ref(), &self.around.limits)?;
+            Ok(answer)
+        });
+        record.calls += 1;
+        count(step, answer.as_ref().err());
+        let ended = match answer {
+            Ok(answer) => self.succeed(place, record, answer),
+            Err(failure) if failure.kind == ErrorKind::Cancelled => Err(Halt::Cancelled),
+            Err(failure) if effect == Effect::Once && failure.sent => {
+                self.fail(place, record, unknown(&failure.message))
+            }
+            Err(failure) => self.fail_or_retry(place, record, failure),
+        };
+        if place.beside {
+            self.journal.flush_effects().await?;
+        }
+        ended
+    }
+
+    /// The call itself; pure steps are computed here, on the scope they stand in.
+    async fn perform(&self, place: &Place<'_>, record: &StepRecord) -> Result<Value, StepFailure> {
+        let step = place.step;
+        if effect::is_pure(&step.uses) {
+            return self.in_scope(place, |scope| data::perform(&step.uses, &record.input, scope));
+        }
+        let Some(action) = self.around.actions.find(&step.uses) else {
+            return Err(StepFailure::new(
+                ErrorKind::ClientError,
+                format!("this executor has no action `{}`; list_actions says what there is", step.uses),
+            ));
+        };
+        let key = match place.index() {
+            Some(n) => format!("{}/{}/{n}", self.run.root_run, step.id),
+            None => format!("{}/{}", self.run.root_run, step.id),
+        };
+        let default = if step.uses == "llm.generate" { Step::TIMEOUT * 3 } else { Step::TIMEOUT };
+        let step_call = StepCall {
+            uses: step.uses.clone(),
+            input: record.input.clone(),
+            idempotency_key: key,
+            limit: step.timeout.unwrap_or(default).min(self.around.limits.step_timeout),
+            agent: self.run.agent,
+            task: self.run.task,
+            run: self.run.id,
+            cause_depth: self.run.cause_depth,
+            cancelled: self.orders.cancelled.child_token(),
+        };
+        call::call(action, step_call).await
+    }
+
+    fn succeed(&self, place: Place<'_>, mut record: StepRecord, answer: Value) -> Result<(), Halt> {
+        if let Err(failure) = self.fits(&answer) {
+            return self.fail(place, record, failure);
+        }
+        record.state = StepState::Succeeded;
+        record.output = answer;
+        record.error = None;
+        self.finish(record);
+        Ok(())
+    }
+
+    fn fail_or_retry(&self, place: Place<'_>, mut record: StepRecord, failure: StepFailure) -> Result<(), Halt> {
+        let step = place.step;
+        let failure = failure.at_step(&step.id);
+        record.error = Some(failure.clone());
+        self.journal.put(record.clone());
+        if place.aftermath {
+            return self.fail(place, record, failure);
+        }
+        let (retry, failures) = match &step.retry {
+            Some(own) => (own, record.calls),
+            None => {
+                let spent = self.journal.read(|records| budget::spent_by_task(&self.spec.pipeline, records));
+                (&self.spec.retry, spent)
+            }
+        };
+        match budget::next_call(&failure, retry, failures, rand::random()) {
+            Some(delay) => Err(Halt::Retry { delay, error: failure }),
+            None => self.fail(place, record, failure),
+        }
+    }
+
+    /// Ends a step as failed; its run goes on only with `on_error: continue`.
+    fn fail(&self, place: Place<'_>, mut record: StepRecord, failure: StepFailure) -> Result<(), Halt> {
+        let failure = failure.at_step(&place.step.id);
+        record.error = Some(failure.clone());
+        if place.step.on_error == OnError::Continue {
+            record.state = StepState::Continued;
+            record.output = outputs::error_output(&failure);
+            self.finish(record);
+            return Ok(());
+        }
+        record.state = StepState::Failed;
+        self.finish(record);
+        Err(Halt::Failed(failure))
+    }
+
+    /// As [`Engine::fail`], for a step that never got as far as a call and cannot be continued from.
+    pub(super) fn refuse(&self, step: &Step, input: Value, failure: StepFailure) -> Halt {
+        let failure = failure.at_step(&step.id);
+        let record = self.new_record(&Place::alone(step), input);
+        self.finish(StepRecord { state: StepState::Failed, error: Some(failure.clone()), ..record });
+        Halt::Failed(failure)
+    }
+
+    fn finish(&self, mut record: StepRecord) {
+        record.finished_at = Some(self.around.clock.now());
+        self.around.progress.tell(ProgressEvent {
+            topic: Topic::StepFinished,
+            agent: self.run.agent,
+            task: self.run.task,
+            run: self.run.id,
+            payload: json!({ "step": record.step, "index": record.index, "state": record.state, "calls": record.calls }),
+        });
+        self.journal.put(record);
+    }
+
+    pub(super) fn new_record(&self, place: &Place<'_>, input: Value) -> StepRecord {
+        StepRecord {
+            step: place.step.id.clone(),
+            index: place.index(),
+            uses: place.step.uses.clone(),
+            state: StepState::Started,
+            calls: 0,
+            input,
+            output: Value::Null,
+            error: None,
+            started_at: Some(self.around.clock.now()),
+            finished_at: None,
+        }
+    }
+
+    fn rendered(&self, place: &Place<'_>) -> Result<Value, StepFailure> {
+        let mut input = self.in_scope(place, |scope| template::render(&place.step.with, scope))?;
+        output::remove_nul(&mut input);
+        self.fits(&input)?;
+        Ok(input)
+    }
+
+    fn in_scope<T>(&self, place: &Place<'_>, look: impl FnOnce(&template::Scope) -> T) -> T {
+        let mut scope = self.scope();
+        if let Some((n, item)) = place.item {
+            scope.item = item.clone();
+            scope.index = n.into();
+        }
+        let seen = look(&scope);
+        scope.item = Value::Null;
+        scope.index = Value::Null;
+        seen
+    }
+
+    /// Grants are looked at again at the call: they may have been taken since the task was made.
+    fn may_call(&self, step: &Step) -> Result<(), StepFailure> {
+        if effect::is_pure(&step.uses) || self.around.actions.is_built_in(&step.uses) {
+            return Ok(());
+        }
+        match step.uses.split_once('.') {
+            Some((server, tool)) if !self.grants.allow_tool(server, tool) => Err(StepFailure::new(
+                ErrorKind::Denied,
+                format!("the agent is not granted `{}`; the operator grants `{server}` or this one tool", step.uses),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether one more value still fits into what is kept of a run.
+    pub(super) fn fits(&self, value: &Value) -> Result<(), StepFailure> {
+        let (kept, more) = (self.journal.bytes(), output::json_bytes(value));
+        if kept + more <= self.around.limits.journal_bytes {
+            return Ok(());
+        }
+        Err(StepFailure::new(
+            ErrorKind::InvalidOutput,
+            format!(
+                "with these {more} bytes the run's inputs and outputs pass the {} that are kept of a run; \
+                 narrow what earlier steps return",
+                self.around.limits.journal_bytes
+            ),
+        ))
+    }
+}
+
+fn unknown(why: &str) -> StepFailure {
+    StepFailure::new(
+        ErrorKind::OutcomeUnknown,
+        format!(
+            "nobody knows whether the call had its effect: {why}. A repeat could do it twice, so it is not repeated by \
+             itself: look at the other side, then retry the run, or mark the step `idempotent: true` if a repeat is safe"
+        ),
+    )
+}
+
+fn count(step: &Step, failure: Option<&StepFailure>) {
+    let outcome = failure.map_or("ok", |failure| failure.kind.as_str());
+    // Tools of MCP servers are many and not ours: one label for all of a server's.
+    let family = step.uses.split('.').next().unwrap_or_default().to_owned();
+    metrics::get().calls.add(1, &[KeyValue::new("family", family), KeyValue::new("outcome", outcome)]);
+}

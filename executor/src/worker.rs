@@ -1,0 +1,225 @@
+//! The worker: takes permits, claims as many runs, and carries each through one attempt.
+//!
+//! A permit is taken before the claim, so nothing is claimed that cannot start at once. A short batch is not an empty
+//! queue (rows that changed meanwhile are skipped); two empty ones in a row are. Then it sleeps until the scheduler
+//! wakes it, or polls.
+
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
+
+use ordinaut_store::{Store, StoreError, claims::ClaimedRun};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use self::{committer::Committer, lease::Leases, revisions::Revisions};
+use crate::{metrics, pipeline::Surroundings};
+
+mod attempt;
+mod committer;
+mod lease;
+mod revisions;
+mod verdict;
+
+/// The most runs of one claim.
+const BATCH: u16 = 200;
+/// How often the claim begins again at the head of the queue, where dead rows cost.
+const FROM_THE_START: Duration = Duration::from_secs(1);
+/// How long to sleep at most when nothing is pending.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How this process works.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// This process, as the owner of leases.
+    pub executor: Uuid,
+    /// Attempts at once.
+    pub permits: NonZeroU16,
+    pub lease: Duration,
+}
+
+/// What all attempts share.
+pub(crate) struct Crew {
+    store: Store,
+    leases: Leases,
+    revisions: Revisions,
+    committer: Committer,
+    around: Surroundings,
+    abort: CancellationToken,
+}
+
+/// Works until `drain`; then finishes what is in hand, or gives it back on `abort`.
+pub async fn serve(
+    store: Store,
+    around: Surroundings,
+    settings: Settings,
+    wake: Arc<Notify>,
+    drain: CancellationToken,
+    abort: CancellationToken,
+) -> anyhow::Result<()> {
+    let (committer, conclusions) = Committer::channel();
+    let leases = Leases::new(settings.lease);
+    let crew = Arc::new(Crew {
+        store: store.clone(),
+        leases: leases.clone(),
+        revisions: Revisions::default(),
+        committer,
+        around,
+        abort,
+    });
+
+    let finished = CancellationToken::new();
+    let mut services = JoinSet::new();
+    {
+        let (store, finished) = (store.clone(), finished.clone());
+        services.spawn(async move { leases.renew(&store, &finished).await });
+    }
+    {
+        let store = store.clone();
+        services.spawn(async move { committer::commit(&store, conclusions).await });
+    }
+    let mut claiming = Claiming::new(crew, settings, wake);
+    claiming.serve(&drain).await;
+    claiming.finish().await;
+    // The last sender of conclusions went with the crew: the committer ends when all is written.
+    drop(claiming);
+    finished.cancel();
+    while let Some(ended) = services.join_next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+struct Claiming {
+    crew: Arc<Crew>,
+    settings: Settings,
+    permits: Arc<Semaphore>,
+    attempts: JoinSet<()>,
+    wake: Arc<Notify>,
+    /// The rank last seen; nothing claimable is expected before it.
+    mark: i64,
+    mark_reset_at: Instant,
+    empty_claims: u32,
+}
+
+impl Claiming {
+    fn new(crew: Arc<Crew>, settings: Settings, wake: Arc<Notify>) -> Self {
+        Self {
+            crew,
+            settings,
+            permits: Arc::new(Semaphore::new(settings.permits.get().into())),
+            attempts: JoinSet::new(),
+            wake,
+            mark: i64::MIN,
+            mark_reset_at: Instant::now(),
+            empty_claims: 0,
+        }
+    }
+
+    async fn serve(&mut self, drain: &CancellationToken) {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            self.reap();
+            let Some(permits) = drain.run_until_cancelled(self.take_permits()).await else { return };
+            if drain.is_cancelled() {
+                return;
+            }
+            match self.claim(permits).await {
+                Ok(()) => pause = Duration::from_millis(100),
+                Err(error) => {
+                    metrics::get().store_errors.add(1, &[opentelemetry::KeyValue::new("service", "worker")]);
+                    warn!(error = &error as &dyn std::error::Error, "could not claim runs; trying again");
+                    if drain.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                        return;
+                    }
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+            if self.empty_claims >= 2 {
+                let jittered = POLL.mul_f64(0.75 + rand::random::<f64>() / 4.0);
+                tokio::select! {
+                    () = drain.cancelled() => return,
+                    // A wake-up that came since the last wait is stored: this returns at once.
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep(jittered) => {}
+                }
+                self.empty_claims = 0;
+            }
+        }
+    }
+
+    /// At least one permit, and as many more as are free.
+    async fn take_permits(&self) -> Vec<OwnedSemaphorePermit> {
+        let first = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let mut permits = vec![first];
+        while permits.len() < usize::from(BATCH) {
+            let Ok(permit) = self.permits.clone().try_acquire_owned() else { break };
+            permits.push(permit);
+        }
+        permits
+    }
+
+    async fn claim(&mut self, permits: Vec<OwnedSemaphorePermit>) -> Result<(), StoreError> {
+        if self.mark_reset_at.elapsed() >= FROM_THE_START || self.empty_claims > 0 {
+            self.mark = i64::MIN;
+            self.mark_reset_at = Instant::now();
+        }
+        let wanted = u16::try_from(permits.len()).ok().and_then(NonZeroU16::new).expect("between 1 and BATCH permits");
+        // The lease counts from before the statement: it cannot end earlier than this process believes.
+        let asked_at = Instant::now();
+        let claimed =
+            self.crew.store.claim_runs(self.settings.executor, wanted, self.settings.lease, self.mark).await?;
+        match claimed.last() {
+            None => self.empty_claims += 1,
+            Some(last) => {
+                self.empty_claims = 0;
+                self.mark = last.rank;
+            }
+        }
+        for (run, permit) in claimed.into_iter().zip(permits) {
+            self.start(run, asked_at, permit);
+        }
+        metrics::get().attempts_running.record(self.attempts.len() as u64, &[]);
+        Ok(())
+    }
+
+    fn start(&mut self, run: ClaimedRun, asked_at: Instant, permit: OwnedSemaphorePermit) {
+        metrics::get().runs_claimed.add(1, &[]);
+        if run.attempt == 1 {
+            let waited = run.started_at.duration_since(run.occurrence_at.max(run.planned_at)).as_secs_f64();
+            metrics::get().pickup_seconds.record(waited.max(0.0), &[]);
+        }
+        let crew = self.crew.clone();
+        self.attempts.spawn(async move {
+            attempt::attempt(crew, run, asked_at).await;
+            drop(permit);
+        });
+    }
+
+    fn reap(&mut self) {
+        while let Some(ended) = self.attempts.try_join_next() {
+            note_end(ended);
+        }
+    }
+
+    /// Waits for the attempts in hand; `abort` makes them give their runs back.
+    async fn finish(&mut self) {
+        if !self.attempts.is_empty() {
+            info!("draining: {} attempts in hand", self.attempts.len());
+        }
+        while let Some(ended) = self.attempts.join_next().await {
+            note_end(ended);
+        }
+    }
+}
+
+fn note_end(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        // Steps are guarded inside the attempt; this is the engine's own mistake. The lease ends and recovery counts it.
+        tracing::error!(error = &error as &dyn std::error::Error, "an attempt ended without a conclusion");
+    }
+}

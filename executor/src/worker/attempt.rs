@@ -1,0 +1,207 @@
+//! One attempt: from a claimed run to a conclusion, or to silence.
+//!
+//! No transaction is open while steps run. Whatever ends the attempt early (the lease, an abort, a panic), what was
+//! put in its journal is written before the run is given to anybody else.
+
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use ordinaut_schema::{
+    action::Grants,
+    event::Topic,
+    run::{ErrorKind, StepFailure, Trigger, Verdict},
+    task::TaskSpec,
+};
+use ordinaut_store::{
+    StoreError,
+    claims::{ClaimedRun, Lease},
+    conclusions::{Conclusion, Written},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::{Crew, lease::Held, verdict};
+use crate::{
+    metrics,
+    pipeline::{
+        Attempted, Engine, Halt,
+        journal::{Journal, LeasedPages},
+        orders::Orders,
+        outputs,
+        scope::{Pinned, names_previous},
+    },
+    progress::ProgressEvent,
+};
+
+/// Runs one attempt to its end.
+pub(super) async fn attempt(crew: Arc<Crew>, run: ClaimedRun, asked_at: Instant) {
+    let lease = Lease { run: run.id, token: run.lease_token };
+    let held = crew.leases.hold(lease, asked_at);
+    let begun = Instant::now();
+    if run.cancel_asked {
+        held.orders.cancelled.cancel();
+    }
+    tell_started(&crew, &run);
+
+    let prepared = match until_told(&crew, &held.orders, prepare(&crew, &run, lease)).await {
+        Ok(prepared) => prepared,
+        Err(halt) => {
+            let empty = Journal::open(Arc::new(LeasedPages { store: crew.store.clone(), lease }), Vec::new());
+            return conclude(&crew, &run, &held, &empty, Err(halt), begun.elapsed()).await;
+        }
+    };
+    let Prepared { spec, journal, pinned, grants } = prepared;
+    let attempted = Attempted { run: &run, spec: &spec, journal: &journal, orders: &held.orders, grants: &grants };
+    let engine = Engine::new(attempted, pinned, &crew.around);
+    let walk = AssertUnwindSafe(engine.run())
+        .catch_unwind()
+        .map(|walked| walked.unwrap_or_else(|panic| Err(panicked(&*panic))));
+    let walked = until_told(&crew, &held.orders, walk).await;
+    conclude(&crew, &run, &held, &journal, walked, begun.elapsed()).await;
+}
+
+struct Prepared {
+    spec: Arc<TaskSpec>,
+    journal: Journal,
+    pinned: Pinned,
+    grants: Grants,
+}
+
+/// Drops `work` when the lease ends or an abort is ordered.
+async fn until_told<T>(crew: &Crew, orders: &Orders, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
+    tokio::select! {
+        biased;
+        () = orders.lease_over() => Err(Halt::Lost),
+        done = work => done,
+        () = crew.abort.cancelled() => Err(Halt::Released),
+    }
+}
+
+/// Everything that must be known before the first step, asked for until it is answered.
+async fn prepare(crew: &Crew, run: &ClaimedRun, lease: Lease) -> Result<Prepared, Halt> {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match prepare_once(crew, run, lease).await {
+            Ok(prepared) => return Ok(prepared),
+            Err(error) if error.is_retryable() => {
+                warn!(run.id = %run.id, error = &error as &dyn std::error::Error, "could not prepare run {}; trying again", run.id);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            Err(error @ StoreError::LeaseLost { .. }) => return Err(error.into()),
+            Err(error) => {
+                let message = format!("the run could not be prepared: {}", verdict::chain(&error));
+                return Err(Halt::Failed(StepFailure::new(ErrorKind::ClientError, message)));
+            }
+        }
+    }
+}
+
+async fn prepare_once(crew: &Crew, run: &ClaimedRun, lease: Lease) -> Result<Prepared, StoreError> {
+    let spec = crew.revisions.find(&crew.store, run.task, run.revision).await?;
+    // A retry begins with what its run's earlier incarnation finished.
+    let written = if run.attempt > 1 || run.trigger == Trigger::Retry {
+        crew.store.read_journal(run.id).await?
+    } else {
+        Vec::new()
+    };
+    let pinned = pin(crew, run, lease, &spec).await?;
+    let grants = if spec
+        .pipeline
+        .iter()
+        .flat_map(outputs::members)
+        .chain(&spec.on_failure)
+        .any(|step| !step.uses.starts_with("data.") && !crew.around.actions.is_built_in(&step.uses))
+    {
+        crew.store.find_agent(run.agent).await?.grants
+    } else {
+        Grants::default()
+    };
+    let pages = Arc::new(LeasedPages { store: crew.store.clone(), lease });
+    Ok(Prepared { spec, journal: Journal::open(pages, written), pinned, grants })
+}
+
+/// `now` follows from the row itself, which keeps the instant of the first start; only `previous` must be written.
+async fn pin(crew: &Crew, run: &ClaimedRun, lease: Lease, spec: &TaskSpec) -> Result<Pinned, StoreError> {
+    let unreadable = |source: serde_json::Error| StoreError::Unreadable {
+        what: format!("what run {} pinned", run.id),
+        source: source.into(),
+    };
+    if let Some(pinned) = &run.pinned {
+        return serde_json::from_value(pinned.clone()).map_err(unreadable);
+    }
+    if !names_previous(spec) {
+        return Ok(Pinned::new(run.started_at, spec, Value::Null));
+    }
+    let previous = crew.store.previous_run(run.task, run.id).await?;
+    let pinned = json!(Pinned::new(run.started_at, spec, previous));
+    serde_json::from_value(crew.store.pin_run(lease, &pinned).await?).map_err(unreadable)
+}
+
+async fn conclude(
+    crew: &Crew,
+    run: &ClaimedRun,
+    held: &Held,
+    journal: &Journal,
+    walked: Result<Value, Halt>,
+    ran_for: Duration,
+) {
+    let Some(mut verdict) = verdict::verdict(walked) else {
+        info!(run.id = %run.id, attempt = run.attempt, "attempt {} at run {} lost its lease and stops", run.attempt, run.id);
+        return;
+    };
+    if !verdict::is_final(&verdict) {
+        // What this attempt knows must be there before another one can look.
+        let flushed = tokio::select! {
+            flushed = journal.flush() => flushed,
+            () = held.orders.lease_over() => return,
+        };
+        match flushed {
+            Ok(()) => {}
+            Err(StoreError::LeaseLost { .. }) => return,
+            Err(error) => verdict = verdict::verdict(Err(Halt::Broken(error))).unwrap_or(Verdict::Released),
+        }
+    }
+    let steps = if verdict::is_final(&verdict) {
+        journal.close_open(&verdict::cause(&verdict), crew.around.clock.now());
+        journal.timeline()
+    } else {
+        Vec::new()
+    };
+    let name = verdict::name(&verdict);
+    let conclusion = Conclusion { lease: held.lease, verdict, steps, ran_for };
+    match crew.committer.conclude(conclusion, journal.bytes() + 512, &held.orders).await {
+        Written::Yes => {
+            metrics::get().runs_concluded.add(1, &[opentelemetry::KeyValue::new("verdict", name)]);
+            debug!(run.id = %run.id, attempt = run.attempt, verdict = name, "concluded run {}: {name}", run.id);
+        }
+        Written::LeaseLost => {
+            debug!(run.id = %run.id, attempt = run.attempt, "run {} is another attempt's to conclude", run.id);
+        }
+    }
+}
+
+/// A panic is a mistake of ours: it would strike again, so the run fails.
+fn panicked(panic: &(dyn Any + Send)) -> Halt {
+    let what = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    tracing::error!("an attempt panicked: {what}");
+    Halt::Failed(StepFailure::new(
+        ErrorKind::OutcomeUnknown,
+        format!("the executor failed inside this attempt: {what}"),
+    ))
+}
+
+fn tell_started(crew: &Crew, run: &ClaimedRun) {
+    crew.around.progress.tell(ProgressEvent {
+        topic: Topic::RunStarted,
+        agent: run.agent,
+        task: run.task,
+        run: run.id,
+        payload: json!({ "attempt": run.attempt, "trigger": run.trigger, "scheduled_at": run.occurrence_at }),
+    });
+}

@@ -1,0 +1,82 @@
+# Everything a person does here often. `./just` fetches the runner and the system packages; this file says the rest.
+
+set shell := ["sh", "-eu", "-c"]
+
+# The dev profile throughout: it builds in a fraction of the time of release, its parts are shared by `up`, `demo` and
+# `test`, and what Ordinaut waits for is its database, not its own code. `cargo build --release` is for packaging.
+binaries := env("CARGO_TARGET_DIR", justfile_directory() / "target") / "debug"
+
+[private]
+default:
+    @"{{ just_executable() }}" --justfile "{{ justfile() }}" --list --unsorted
+
+[doc("From a bare machine to a task that fires; stays in the foreground until Ctrl-C")]
+[group("run")]
+[no-exit-message]
+up *arguments: packages build
+    @exec "{{ binaries }}/ordinaut" up {{ arguments }}
+
+[doc("The same, and exits once the example task has run")]
+[group("run")]
+[no-exit-message]
+demo *arguments: packages build
+    @exec "{{ binaries }}/ordinaut" demo {{ arguments }}
+
+[doc("The whole suite: what CI runs, no more, no less")]
+[group("check")]
+[no-exit-message]
+test: packages check build
+    @sh scripts/run-tests
+
+[doc("All that can be judged without running anything: format, lints, dependencies")]
+[group("check")]
+check: fmt-check lint deny
+
+[doc("Formats the code")]
+[group("check")]
+fmt:
+    cargo fmt --all
+
+[private]
+fmt-check:
+    cargo fmt --all -- --check
+
+[doc("Clippy, with warnings refused")]
+[group("check")]
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+[doc("Licences, bans and sources of dependencies, when cargo-deny is installed")]
+[group("check")]
+deny:
+    @if cargo deny --version >/dev/null 2>&1; then \
+        cargo deny --workspace check --allow unused-wrapper --allow no-license-field bans licenses sources; \
+    else echo 'deny: left out; `cargo install --locked cargo-deny` brings it' >&2; fi
+
+# Not part of `test`: what it says depends on the day, not on the commit.
+[doc("Known vulnerabilities of dependencies (needs cargo-deny and the internet)")]
+[group("check")]
+audit:
+    cargo deny --workspace check advisories
+
+[doc("Builds the three programs")]
+[group("build")]
+build:
+    cargo build --workspace --bins --locked
+
+[doc("Renews store/.sqlx, which queries are checked against, from a private PostgreSQL")]
+[group("build")]
+[no-exit-message]
+prepare: packages
+    @sh scripts/prepare-queries
+
+[doc("Accepts the current tool schemas and other snapshots; review the difference before committing")]
+[group("build")]
+snapshots: packages
+    INSTA_UPDATE=always cargo test --workspace --lib --bins --tests --locked
+
+[doc("Installs what is missing of a C compiler, PostgreSQL and Redis")]
+[group("build")]
+[no-exit-message]
+packages:
+    @sh scripts/system-packages

@@ -1,0 +1,171 @@
+//! The HTTP application: both MCP transports behind one guard, health, metrics, and an orderly end.
+//!
+//! The end has two limits. Until the first, no connection is accepted, streams without a call in hand end, and calls
+//! in hand are answered; at the first, what is left is cut; at the second, whoever does not read is left behind.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::StatusCode,
+    middleware::from_fn_with_state,
+    response::{IntoResponse, Response},
+    routing::{any, get, post},
+    serve::ListenerExt,
+};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    auth::Authenticate,
+    backend::Backend,
+    config::Mcp,
+    guard::{self, Guard, Rules},
+    quota::Quota,
+    server::OrdinautServer,
+    sse::{self, SseEndpoint},
+    streamable::{self, StreamableEndpoint},
+    telemetry::Metrics,
+};
+
+/// Everything that answers on HTTP.
+#[derive(Debug)]
+pub struct HttpServer {
+    router: Router,
+    drain: CancellationToken,
+    abort: CancellationToken,
+    in_hand: TaskTracker,
+    drain_timeout: Duration,
+    abort_timeout: Duration,
+}
+
+/// What the application is put together from.
+pub struct Parts {
+    pub server: OrdinautServer,
+    pub backend: Backend,
+    pub tokens: Arc<dyn Authenticate>,
+    pub metrics: Metrics,
+    /// Cancelled to end it.
+    pub drain: CancellationToken,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Health {
+    backend: Backend,
+    drain: CancellationToken,
+}
+
+impl HttpServer {
+    pub fn new(config: &Mcp, parts: Parts) -> Self {
+        let Parts { server, backend, tokens, metrics, drain } = parts;
+        let abort = CancellationToken::new();
+        let in_hand = TaskTracker::new();
+        let quota = Quota::new(config.session_limits());
+        metrics.watch_sessions(quota.clone());
+        let rules = Rules {
+            hosts: config.allowed_hosts.clone(),
+            origins: config.allowed_origins.clone(),
+            body_bytes: config.body_bytes,
+            body_timeout: config.body_timeout,
+        };
+        let guard = Guard::new(rules, tokens);
+        let sse_settings = sse::Settings {
+            base_path: config.base_path.clone(),
+            initialize_timeout: config.initialize_timeout,
+            keep_alive: config.keep_alive,
+        };
+        let sse = SseEndpoint::new(server.clone(), quota.clone(), sse_settings, drain.clone(), in_hand.clone());
+        let streamable = StreamableEndpoint::new(server, quota, config, abort.clone(), in_hand.clone());
+        let health = Health { backend, drain: drain.clone() };
+
+        let transports = Router::new()
+            .route("/sse", get(sse::connect))
+            .route("/messages", post(sse::post))
+            .with_state(sse)
+            .merge(Router::new().route("/mcp", any(streamable::serve)).with_state(streamable))
+            .layer(from_fn_with_state(guard.clone(), guard::check));
+        let metrics = Router::new()
+            .route("/metrics", get(show_metrics))
+            .with_state(metrics)
+            .layer(from_fn_with_state(guard, guard::check_address));
+        // Probes name the server by whatever address they were given, and learn nothing but "yes".
+        let probes = Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readiness))
+            .with_state(health);
+        let routes = transports.merge(metrics).merge(probes).layer(DefaultBodyLimit::disable());
+        Self {
+            router: under(&config.base_path, routes),
+            drain,
+            abort,
+            in_hand,
+            drain_timeout: config.drain_timeout,
+            abort_timeout: config.abort_timeout,
+        }
+    }
+
+    /// Serves until drained.
+    ///
+    /// # Errors
+    /// The listener fails.
+    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        let Self { router, drain, abort, in_hand, drain_timeout, abort_timeout } = self;
+        // Small answers on a kept connection wait 40 ms for an acknowledgement otherwise.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "a connection keeps Nagle's algorithm");
+            }
+        });
+        let serving = axum::serve(listener, router).with_graceful_shutdown(drain.clone().cancelled_owned());
+        let ending = async {
+            drain.cancelled().await;
+            info!("draining");
+            in_hand.close();
+            if timeout(drain_timeout, in_hand.wait()).await.is_err() {
+                warn!("calls are still in hand after {}s; they are cut", drain_timeout.as_secs());
+            }
+            abort.cancel();
+            tokio::time::sleep(abort_timeout).await;
+        };
+        tokio::select! {
+            ended = async { serving.await } => ended,
+            () = ending => {
+                warn!("connections are still open after the drain; they are left");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// At the base path, and at the root too: some proxies strip the path they match, others do not.
+fn under(base_path: &str, routes: Router) -> Router {
+    if base_path.is_empty() { routes } else { Router::new().nest(base_path, routes.clone()).merge(routes) }
+}
+
+async fn readiness(State(health): State<Health>) -> Response {
+    if health.drain.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    match health.backend.now() {
+        Ok(_) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn show_metrics(State(metrics): State<Metrics>) -> Response {
+    match metrics.text() {
+        Ok(text) => ([("content-type", "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => {
+            error!(%error, "metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

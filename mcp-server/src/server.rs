@@ -1,0 +1,167 @@
+//! The MCP server itself: the same on every transport.
+//!
+//! It is cheap to clone, because the SDK makes one for every session and every stateless request; what is shared
+//! hangs on one `Arc`, the tool router with it (the macro's default would rebuild it on every call).
+
+use std::{borrow::Cow, sync::Arc};
+
+use axum::http::request::Parts;
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
+    model::{
+        CacheScope, CallToolRequestParams, CallToolResponse, Implementation, ListToolsResult, PaginatedRequestParams,
+        ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+    },
+    service::RequestContext,
+};
+use tokio::time::Instant;
+
+use crate::{
+    backend::{Backend, READY_TIMEOUT, Services},
+    error::ToolError,
+    principal::{Principal, Scope},
+    telemetry::Metrics,
+};
+
+mod instructions;
+
+/// Ordinaut over MCP.
+#[derive(Debug, Clone)]
+pub struct OrdinautServer {
+    shared: Arc<Shared>,
+    caller: Caller,
+    revisions: &'static [ProtocolVersion],
+}
+
+#[derive(Debug, Clone)]
+struct Shared {
+    backend: Backend,
+    metrics: Metrics,
+    instructions: String,
+    tools: ToolRouter<OrdinautServer>,
+}
+
+/// Whom a request is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// Whoever started the process: the local agent.
+    Local,
+    /// Whoever the guard says, in each request's extensions.
+    Guarded,
+}
+
+impl OrdinautServer {
+    fn new(backend: Backend, metrics: Metrics, zone: Option<&str>, caller: Caller) -> Self {
+        let shared = Shared { backend, metrics, instructions: instructions::text(zone), tools: ToolRouter::new() };
+        Self { shared: Arc::new(shared), caller, revisions: ProtocolVersion::KNOWN_VERSIONS }
+    }
+
+    /// For stdio: every call is the local agent's.
+    pub fn local(backend: Backend, metrics: Metrics, zone: Option<&str>) -> Self {
+        Self::new(backend, metrics, zone, Caller::Local)
+    }
+
+    /// For HTTP: a call without a principal is refused.
+    pub fn guarded(backend: Backend, metrics: Metrics, zone: Option<&str>) -> Self {
+        Self::new(backend, metrics, zone, Caller::Guarded)
+    }
+
+    /// The same server with further tools: fixtures of tests and of the conformance suite.
+    #[must_use]
+    pub fn with_tools(mut self, tools: ToolRouter<Self>) -> Self {
+        Arc::make_mut(&mut self.shared).tools.merge(tools);
+        self
+    }
+
+    /// The same server for a transport that has no revision after `newest`.
+    #[must_use]
+    pub(crate) fn up_to(mut self, newest: &ProtocolVersion) -> Self {
+        self.revisions = ProtocolVersion::known_up_to(newest);
+        self
+    }
+
+    /// Whom this request is from.
+    ///
+    /// # Errors
+    /// A request that did not come past the guard.
+    pub fn principal(&self, context: &RequestContext<RoleServer>) -> Result<Principal, ToolError> {
+        match self.caller {
+            Caller::Local => Ok(Principal::local()),
+            Caller::Guarded => context
+                .extensions
+                .get::<Parts>()
+                .and_then(|parts| parts.extensions.get::<Principal>())
+                .cloned()
+                .ok_or_else(|| ToolError::Fault("a request came past the guard without a principal".into())),
+        }
+    }
+
+    /// The caller, if its token allows `scope`.
+    ///
+    /// # Errors
+    /// As [`OrdinautServer::principal`], and the scope is missing.
+    pub fn principal_with(&self, context: &RequestContext<RoleServer>, scope: Scope) -> Result<Principal, ToolError> {
+        let principal = self.principal(context)?;
+        if principal.may(scope) { Ok(principal) } else { Err(ToolError::scope_missing(scope)) }
+    }
+
+    /// The services behind the tools, waited for.
+    ///
+    /// # Errors
+    /// They are not up in time.
+    pub async fn services(&self) -> Result<Services, ToolError> {
+        Ok(self.shared.backend.ready(READY_TIMEOUT).await?)
+    }
+}
+
+impl ServerHandler for OrdinautServer {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+            .with_server_info(Implementation::new("ordinaut", env!("CARGO_PKG_VERSION")).with_title("Ordinaut"))
+            .with_instructions(self.shared.instructions.clone())
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Borrowed(self.revisions)
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let mut result = ListToolsResult::with_all_items(self.shared.tools.list_all());
+        if context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28) {
+            result.ttl_ms = Some(0);
+            result.cache_scope = Some(CacheScope::Public);
+        }
+        Ok(result)
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let started_at = Instant::now();
+        let known = self.shared.tools.has_route(&request.name);
+        let name = if known { request.name.to_string() } else { "unknown".to_owned() };
+        let result = self.shared.tools.call(ToolCallContext::new(self, request, context)).await;
+        self.shared.metrics.called(&name, outcome(&result), started_at.elapsed());
+        result
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.shared.tools.get(name).cloned()
+    }
+}
+
+fn outcome(result: &Result<CallToolResponse, ErrorData>) -> &'static str {
+    match result {
+        Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => "refused",
+        Ok(_) => "answered",
+        Err(_) => "error",
+    }
+}

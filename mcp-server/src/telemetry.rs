@@ -1,0 +1,99 @@
+//! Logs on stderr, metrics for Prometheus. Stdout belongs to MCP.
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, MeterProvider as _},
+};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder, Registry, TextEncoder};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    config::{Log, LogFormat},
+    quota::Quota,
+};
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error("the log filter `{filter}` is not valid; write `info` or `info,rmcp=warn`")]
+    Filter { filter: String, source: tracing_subscriber::filter::ParseError },
+    #[error("the metrics exporter could not be built")]
+    Metrics(#[source] opentelemetry_sdk::error::OTelSdkError),
+}
+
+/// Sends logs to stderr from here on.
+///
+/// # Errors
+/// The filter cannot be read.
+pub fn start_logging(log: &Log) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&log.filter)
+        .map_err(|source| TelemetryError::Filter { filter: log.filter.clone(), source })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second call, in tests, keeps the first subscriber.
+    let _ = match log.format {
+        LogFormat::Pretty => registry.with(fmt::layer().with_writer(std::io::stderr)).try_init(),
+        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
+    };
+    Ok(())
+}
+
+/// What is counted; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    provider: SdkMeterProvider,
+    calls: Counter<u64>,
+    call_seconds: Histogram<f64>,
+}
+
+impl Metrics {
+    /// # Errors
+    /// The exporter refuses, which is a mistake in this program.
+    pub fn new() -> Result<Self, TelemetryError> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .build()
+            .map_err(TelemetryError::Metrics)?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("ordinaut_mcp");
+        let calls = meter.u64_counter("ordinaut_mcp_calls").with_description("Tool calls by tool and outcome").build();
+        let call_seconds = meter
+            .f64_histogram("ordinaut_mcp_call_duration")
+            .with_unit("s")
+            .with_description("How long tool calls took")
+            .with_boundaries(vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0])
+            .build();
+        Ok(Self { registry, provider, calls, call_seconds })
+    }
+
+    pub(crate) fn called(&self, tool: &str, outcome: &'static str, elapsed: Duration) {
+        let tool = KeyValue::new("tool", tool.to_owned());
+        self.call_seconds.record(elapsed.as_secs_f64(), std::slice::from_ref(&tool));
+        self.calls.add(1, &[tool, KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Reports how many sessions are open.
+    pub(crate) fn watch_sessions(&self, quota: Arc<Quota>) {
+        self.provider
+            .meter("ordinaut_mcp")
+            .u64_observable_gauge("ordinaut_mcp_sessions")
+            .with_description("Sessions open on HTTP")
+            .with_callback(move |gauge| gauge.observe(quota.open() as u64, &[]))
+            .build();
+    }
+
+    /// Everything, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A metric cannot be written as text.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}

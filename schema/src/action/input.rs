@@ -1,0 +1,165 @@
+//! Judges `with` against an action's input schema before anything is rendered.
+//!
+//! What a template will give is not known yet: a value that is or contains one is not judged by its type or text,
+//! but required and unknown keys are, everywhere.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
+use serde_json::Value;
+
+use crate::{
+    event::check_published_topic,
+    fault::{Fault, FaultCode, Faults, child, nearest},
+    template::has_template,
+};
+
+use super::{Catalogue, built_in};
+
+static BUILT_IN: LazyLock<BTreeMap<&'static str, Validator>> = LazyLock::new(|| {
+    built_in()
+        .iter()
+        .map(|descriptor| {
+            let validator = compile(&descriptor.input_schema).expect("the schemas of built-in actions are valid");
+            (descriptor.name.as_str(), validator)
+        })
+        .collect()
+});
+
+/// Schemas come from strangers: nothing is fetched, and patterns are matched in linear time.
+fn compile(schema: &Value) -> Option<Validator> {
+    jsonschema::options().offline().with_pattern_options(PatternOptions::regex()).build(schema).ok()
+}
+
+/// Fields of a step that people put into `with`.
+const STEP_FIELDS: [&str; 9] =
+    ["save_as", "if", "foreach", "max_parallel", "timeout", "retry", "expect", "on_error", "idempotent"];
+
+/// Judges the input of a step that `uses` a known action.
+pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue, faults: &mut Faults) {
+    let empty = Value::Object(serde_json::Map::new());
+    let input = if with.is_null() { &empty } else { with };
+    let compiled;
+    let validator = if let Some(validator) = BUILT_IN.get(uses) {
+        validator
+    } else {
+        let Some(tool) = catalogue.tools.get(uses) else { return };
+        // A tool whose server declares a schema that cannot be read is judged by the server, at the call.
+        let Some(validator) = compile(&tool.input_schema) else { return };
+        compiled = validator;
+        &compiled
+    };
+    let allowed = catalogue.find(uses).and_then(|descriptor| descriptor.input_schema.get("properties"));
+    for error in validator.iter_errors(input) {
+        if counts(&error) {
+            faults.extend(explain(&error, uses, path, allowed));
+        }
+    }
+    beyond_schema(uses, input, path, faults);
+}
+
+fn counts(error: &ValidationError<'_>) -> bool {
+    match error.kind() {
+        ValidationErrorKind::Required { .. }
+        | ValidationErrorKind::AdditionalProperties { .. }
+        | ValidationErrorKind::UnevaluatedProperties { .. } => !is_templated(error.instance()),
+        _ => !contains_template(error.instance()),
+    }
+}
+
+fn is_templated(value: &Value) -> bool {
+    value.as_str().is_some_and(has_template)
+}
+
+fn contains_template(value: &Value) -> bool {
+    match value {
+        Value::String(text) => has_template(text),
+        Value::Array(items) => items.iter().any(contains_template),
+        Value::Object(fields) => fields.values().any(contains_template),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn explain(error: &ValidationError<'_>, uses: &str, path: &str, allowed: Option<&Value>) -> Vec<Fault> {
+    let at = json_path(path, error.instance_path().as_str());
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
+            .iter()
+            .map(|name| {
+                let top = error.instance_path().as_str().is_empty();
+                let known: Vec<&str> = allowed
+                    .filter(|_| top)
+                    .and_then(Value::as_object)
+                    .into_iter()
+                    .flatten()
+                    .map(|(k, _)| k.as_str())
+                    .collect();
+                unknown_key(&at, name, uses, &known)
+            })
+            .collect(),
+        ValidationErrorKind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            vec![Fault::new(child(&at, name), FaultCode::BadInput, format!("`{uses}` needs `{name}`"))]
+        }
+        _ => vec![Fault::new(at, FaultCode::BadInput, format!("`{uses}`: {error}"))],
+    }
+}
+
+fn unknown_key(at: &str, name: &str, uses: &str, known: &[&str]) -> Fault {
+    let path = child(at, name);
+    if known.is_empty() {
+        return Fault::new(path, FaultCode::BadInput, format!("`{uses}` takes no `{name}` here"));
+    }
+    let takes = known.join(", ");
+    if STEP_FIELDS.contains(&name) {
+        return Fault::new(
+            path,
+            FaultCode::BadInput,
+            format!("`{name}` belongs to the step: put it beside `with`, not into it (`{uses}` takes {takes})"),
+        );
+    }
+    let fault = Fault::new(path, FaultCode::BadInput, format!("`{uses}` takes no `{name}`; it takes {takes}"));
+    match nearest(name, known.iter().copied()) {
+        Some(near) => fault.suggest(near),
+        None => fault,
+    }
+}
+
+/// A JSON pointer as the path that faults speak.
+fn json_path(root: &str, pointer: &str) -> String {
+    pointer.split('/').skip(1).fold(root.to_owned(), |path, part| {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        if part.bytes().all(|b| b.is_ascii_digit()) { format!("{path}[{part}]") } else { child(&path, &part) }
+    })
+}
+
+/// What a schema cannot say well.
+fn beyond_schema(uses: &str, input: &Value, path: &str, faults: &mut Faults) {
+    let literal = |name: &str| input.get(name).and_then(Value::as_str).filter(|text| !has_template(text));
+    if uses.starts_with("http.") {
+        let bodies: Vec<_> = ["json", "form", "body"].into_iter().filter(|name| input.get(name).is_some()).collect();
+        if bodies.len() > 1 {
+            faults.add(path, FaultCode::BadInput, format!("a request has one body: keep one of {}", bodies.join(", ")));
+        }
+        if let Some(Err(why)) = literal("url").filter(|url| !url.is_empty()).map(judge_url) {
+            faults.add(child(path, "url"), FaultCode::BadInput, why);
+        }
+    }
+    if let ("event.publish", Some(topic)) = (uses, literal("topic").filter(|topic| !topic.is_empty()))
+        && let Err(fault) = check_published_topic(topic)
+    {
+        faults.push(Fault { path: child(path, "topic"), ..fault });
+    }
+}
+
+fn judge_url(text: &str) -> Result<(), String> {
+    let url = url::Url::parse(text)
+        .map_err(|error| format!("`{text}` is not a URL ({error}); write one such as https://api.example.com/items"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("`{}:` is not fetched; write an http:// or https:// URL", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL must not carry a user name or password: they would be kept in the history".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! Judges what steps name: actions, inputs, templates, references, schemas.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::{
+    action::{self, Catalogue},
+    condition,
+    fault::{Fault, FaultCode, Faults, child, nearest},
+    limits::Limits,
+    template::{Expression, Part, Reference, Scope, has_template, split},
+};
+
+use super::{Element, Step, expect};
+
+/// What steps are judged against.
+pub(crate) struct Checker<'a> {
+    params: &'a Map<String, Value>,
+    catalogue: &'a Catalogue,
+    limits: &'a Limits,
+    /// Every name that gives an output, with the places of the steps that give it.
+    names: BTreeMap<&'a str, Vec<usize>>,
+    groups: Vec<&'a str>,
+    pub(crate) faults: &'a mut Faults,
+    pub(crate) warnings: &'a mut Vec<String>,
+}
+
+/// What `event` is, as the store hands it to a run.
+const EVENT_FIELDS: [&str; 3] = ["id", "topic", "payload"];
+
+/// Where an expression stands, which decides what it may name.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The element of the pipeline; steps of `on_failure` come after all of them.
+    position: usize,
+    in_foreach: bool,
+    on_failure: bool,
+}
+
+impl<'a> Checker<'a> {
+    pub(crate) fn new(
+        pipeline: &'a [Element],
+        on_failure: &'a [Step],
+        params: &'a Map<String, Value>,
+        catalogue: &'a Catalogue,
+        limits: &'a Limits,
+        faults: &'a mut Faults,
+        warnings: &'a mut Vec<String>,
+    ) -> Self {
+        let mut names: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let members =
+            pipeline.iter().enumerate().flat_map(|(at, element)| element.steps().iter().map(move |s| (at, s)));
+        let handlers = on_failure.iter().enumerate().map(|(n, step)| (pipeline.len() + n, step));
+        for (position, step) in members.chain(handlers) {
+            for name in step.names() {
+                names.entry(name).or_default().push(position);
+            }
+        }
+        let groups = pipeline
+            .iter()
+            .filter_map(|element| match element {
+                Element::Parallel(group) => Some(group.id.as_str()),
+                Element::Step(_) => None,
+            })
+            .collect();
+        Self { params, catalogue, limits, names, groups, faults, warnings }
+    }
+
+    pub(crate) fn pipeline(&mut self, pipeline: &[Element], path: &str) {
+        for (position, element) in pipeline.iter().enumerate() {
+            match element {
+                Element::Step(step) => self.step(step, &format!("{path}[{position}]"), position, false),
+                Element::Parallel(group) => {
+                    for (n, step) in group.parallel.iter().enumerate() {
+                        self.step(step, &format!("{path}[{position}].parallel[{n}]"), position, false);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_failure(&mut self, steps: &[Step], after: usize, path: &str) {
+        for (n, step) in steps.iter().enumerate() {
+            self.step(step, &format!("{path}[{n}]"), after + n, true);
+        }
+    }
+
+    /// The scope's names in `event_filter`: no step has run.
+    pub(crate) fn event_filter(&mut self, text: &str, path: &str) {
+        self.bare(text, path, Place { position: 0, in_foreach: false, on_failure: false });
+    }
+
+    fn step(&mut self, step: &Step, path: &str, position: usize, on_failure: bool) {
+        let outside = Place { position, in_foreach: false, on_failure };
+        let inside = Place { in_foreach: step.foreach.is_some(), ..outside };
+        if !step.uses.is_empty() {
+            match action::judge_name(&step.uses, &child(path, "uses"), self.catalogue) {
+                Ok(warning) => self.warnings.extend(warning),
+                Err(fault) => self.faults.push(fault),
+            }
+        }
+        let with = child(path, "with");
+        action::judge_input(&step.uses, &step.with, &with, self.catalogue, self.faults);
+        if let Some(text) = &step.condition {
+            self.bare(text, &child(path, "if"), outside);
+        }
+        if let Some(text) = &step.foreach {
+            self.foreach(text, &child(path, "foreach"), outside);
+        }
+        self.with(step, &with, inside);
+        if let Some(Err(why)) = step.expect.as_ref().map(expect::compile) {
+            self.faults.add(
+                child(path, "expect"),
+                FaultCode::BadSchema,
+                format!("`expect` is no JSON Schema (2020-12, without references to other documents): {why}"),
+            );
+        }
+    }
+
+    fn foreach(&mut self, text: &str, path: &str, place: Place) {
+        self.bare(text, path, place);
+        let written =
+            text.strip_prefix('`').and_then(|rest| serde_json::from_str::<Vec<Value>>(rest.trim_end_matches('`')).ok());
+        if let Some(items) = written.filter(|items| items.len() > self.limits.foreach_items) {
+            let message = format!("{} items; a `foreach` goes over at most {}", items.len(), self.limits.foreach_items);
+            self.faults.add(path, FaultCode::Limit, message);
+        }
+    }
+
+    /// The templates of `with`, and the fields of `data.*` that are expressions themselves.
+    fn with(&mut self, step: &Step, path: &str, place: Place) {
+        let Value::Object(fields) = &step.with else { return };
+        for (key, value) in fields {
+            let at = child(path, key);
+            match (step.uses.as_str(), key.as_str(), value) {
+                ("data.transform", "expr", Value::String(text)) if fields.contains_key("input") => {
+                    if let Err(error) = Expression::bare(text) {
+                        self.faults.push(condition::fault(&at, &error));
+                    }
+                }
+                ("data.transform", "expr", Value::String(text)) => self.bare(text, &at, place),
+                ("data.assert", "that", Value::String(text)) if !has_template(text) => self.bare(text, &at, place),
+                _ => self.templates(value, &at, place),
+            }
+        }
+    }
+
+    fn templates(&mut self, value: &Value, path: &str, place: Place) {
+        match value {
+            Value::String(text) => self.text(text, path, place),
+            Value::Array(items) => {
+                for (n, item) in items.iter().enumerate() {
+                    self.templates(item, &format!("{path}[{n}]"), place);
+                }
+            }
+            Value::Object(fields) => {
+                for (key, field) in fields {
+                    self.templates(field, &child(path, key), place);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn text(&mut self, text: &str, path: &str, place: Place) {
+        if !has_template(text) {
+            return;
+        }
+        match split(text) {
+            Err(unclosed) => self.faults.add(path, FaultCode::BadTemplate, unclosed.to_string()),
+            Ok(parts) => {
+                for part in parts {
+                    match part {
+                        Part::Text(_) => {}
+                        Part::Template { source, .. } => self.expression(Expression::parse(source), path, place),
+                    }
+                }
+            }
+        }
+    }
+
+    fn bare(&mut self, text: &str, path: &str, place: Place) {
+        self.expression(Expression::bare(text), path, place);
+    }
+
+    fn expression(&mut self, read: Result<Expression, crate::template::ExpressionError>, path: &str, place: Place) {
+        match read {
+            Err(error) => self.faults.push(condition::fault(path, &error)),
+            Ok(expression) => {
+                let mut seen = Vec::new();
+                for reference in expression.references() {
+                    if !seen.contains(&reference) {
+                        if let Some(fault) = self.judge(&reference, path, place) {
+                            self.faults.push(fault);
+                        }
+                        seen.push(reference);
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge(&mut self, reference: &Reference, path: &str, place: Place) -> Option<Fault> {
+        let fault = |message: String| Some(Fault::new(path, FaultCode::UnknownReference, message));
+        let field = reference.field.as_deref();
+        match (reference.name.as_str(), field) {
+            ("steps", Some(field)) => self.judge_step(field, path, place),
+            ("params", Some(field)) => {
+                known("params", field, self.params.keys().map(String::as_str), "add it to `params` of the task", path)
+            }
+            ("run", Some(field)) => known("run", field, ["id", "scheduled_at", "attempt", "trigger"], "", path),
+            ("task", Some(field)) => known("task", field, ["id", "title"], "", path),
+            ("previous", Some(field)) => known("previous", field, ["run", "steps"], "", path),
+            ("error", _) if !place.on_failure => fault("`error` exists only in the steps of `on_failure`".to_owned()),
+            ("error", Some(field)) => known("error", field, ["kind", "message", "step"], "", path),
+            (name @ ("item" | "index"), _) if !place.in_foreach => {
+                fault(format!("`{name}` exists only in `with` of a step that has `foreach`"))
+            }
+            // Whether a task is started by an event is known only when it is.
+            ("event", Some(field)) if !EVENT_FIELDS.contains(&field) => {
+                self.warnings.push(format!(
+                    "{path}: an event has {}; `event.{field}` is null, unless `event.payload.{field}` was meant",
+                    EVENT_FIELDS.join(", ")
+                ));
+                None
+            }
+            ("now", Some(field)) => fault(format!("`now` is a text and has no `{field}`; try format_time(now, '%F')")),
+            ("secrets", _) => fault(
+                "`secrets` do not exist in this version of Ordinaut; a credential must not be written into a task: \
+                 use an MCP server that holds it"
+                    .to_owned(),
+            ),
+            (name, _) if Scope::NAMES.contains(&name) => None,
+            (name, field) => Some(self.unknown(name, field, path, place)),
+        }
+    }
+
+    fn judge_step(&self, name: &str, path: &str, place: Place) -> Option<Fault> {
+        let fault = |message: String| Fault::new(path, FaultCode::UnknownReference, message);
+        match self.names.get(name) {
+            Some(positions) if positions.iter().any(|at| *at < place.position) => None,
+            Some(positions) if positions.contains(&place.position) => Some(fault(format!(
+                "`steps.{name}` is this step, or runs beside it: its output is there only for the steps after"
+            ))),
+            Some(_) => Some(fault(format!("`steps.{name}` runs later than this step, so it has no output yet"))),
+            None if self.groups.contains(&name) => {
+                Some(fault(format!("`steps.{name}` is a `parallel` group and has no output; name one of its steps")))
+            }
+            None => {
+                let earlier: Vec<_> = self.earlier(place).collect();
+                let known = match earlier.as_slice() {
+                    [] => "no step runs before this one".to_owned(),
+                    names => format!("the steps before this one are {}", names.join(", ")),
+                };
+                let fault = fault(format!("`steps.{name}` names no step; {known}"));
+                Some(match nearest(name, earlier.iter().copied()) {
+                    Some(near) => fault.suggest(format!("steps.{near}")),
+                    None => fault,
+                })
+            }
+        }
+    }
+
+    fn earlier(&self, place: Place) -> impl Iterator<Item = &'a str> {
+        let before = move |positions: &[usize]| positions.iter().any(|at| *at < place.position);
+        self.names.iter().filter(move |(_, positions)| before(positions)).map(|(name, _)| *name)
+    }
+
+    fn unknown(&self, name: &str, field: Option<&str>, path: &str, place: Place) -> Fault {
+        let rest = field.map(|field| format!(".{field}")).unwrap_or_default();
+        let near = if self.earlier(place).any(|step| step == name) {
+            Some(format!("steps.{name}{rest}"))
+        } else if self.params.contains_key(name) {
+            Some(format!("params.{name}{rest}"))
+        } else {
+            nearest(name, Scope::NAMES).map(|near| format!("{near}{rest}"))
+        };
+        let fault = Fault::new(
+            path,
+            FaultCode::UnknownReference,
+            format!(
+                "`{name}` names nothing here; a text is written '{name}'; names start with {}",
+                Scope::NAMES.join(", ")
+            ),
+        );
+        match near {
+            Some(near) => fault.suggest(near),
+            None => fault,
+        }
+    }
+}
+
+fn known<'k>(
+    of: &str,
+    field: &str,
+    fields: impl IntoIterator<Item = &'k str>,
+    mend: &str,
+    path: &str,
+) -> Option<Fault> {
+    let fields: Vec<_> = fields.into_iter().collect();
+    if fields.contains(&field) {
+        return None;
+    }
+    let has = if fields.is_empty() { "is empty".to_owned() } else { format!("has {}", fields.join(", ")) };
+    let mend = if mend.is_empty() { String::new() } else { format!("; {mend}") };
+    let fault =
+        Fault::new(path, FaultCode::UnknownReference, format!("`{of}.{field}` does not exist: `{of}` {has}{mend}"));
+    Some(match nearest(field, fields) {
+        Some(near) => fault.suggest(format!("{of}.{near}")),
+        None => fault,
+    })
+}

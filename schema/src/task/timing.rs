@@ -1,0 +1,228 @@
+//! When a task is due: the fields of its schedule, read, zoned, and judged against the present.
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use crate::{
+    fault::{Fault, FaultCode, nearest},
+    fields::Fields,
+    schedule::{GaveUp, Schedule, ScheduleKind, ScheduleSource},
+    time::{Zone, short, with_offset},
+};
+
+use super::{Acceptance, ZoneSource};
+
+/// The schedule of a definition and what bounds it.
+pub(super) struct Timing {
+    pub(super) kind: ScheduleKind,
+    /// `None` after a fault.
+    pub(super) schedule: Option<Schedule>,
+    pub(super) zone: Zone,
+    pub(super) zone_source: ZoneSource,
+    pub(super) anchor: Timestamp,
+    pub(super) starts_at: Option<Timestamp>,
+    pub(super) ends_at: Option<Timestamp>,
+    pub(super) event_filter: Option<String>,
+}
+
+pub(super) fn read(fields: &mut Fields<'_, '_>, against: Acceptance<'_>, warnings: &mut Vec<String>) -> Timing {
+    let found = fields.faults.as_slice().len();
+    let kind = kind(fields);
+    let (zone, zone_source) = zone(fields, against);
+    // A zone that is wrong is one fault: it must not make a second, that there is none.
+    let usable = zone.clone().or_else(|| fields.has("timezone").then(Zone::utc));
+    let starts_at = instant(fields, "starts_at", usable.as_ref());
+    let ends_at = instant(fields, "ends_at", usable.as_ref());
+    let anchored_at = instant(fields, "anchored_at", usable.as_ref());
+    let anchor = anchored_at.or(starts_at).unwrap_or(against.now);
+    let anchor = Timestamp::from_second(anchor.as_second()).unwrap_or(anchor);
+    let event_filter = fields.text("event_filter").map(str::to_owned);
+    if let (Some(_), Some(kind)) = (&event_filter, kind.filter(|kind| *kind != ScheduleKind::Event)) {
+        fields.fault("event_filter", FaultCode::InvalidValue, format!("a {kind} schedule has no events to filter"));
+    }
+    let expr = expression(fields, kind);
+    let schedule = kind.zip(expr).and_then(|(kind, expr)| {
+        let source = ScheduleSource { kind, expr, zone: usable.as_ref(), anchor };
+        Schedule::parse(source, against.limits).map_err(|faults| fields.faults.extend(faults)).ok()
+    });
+    let (zone, zone_source) = used(schedule.as_ref(), usable, zone_source);
+    judge_bounds(fields, starts_at, ends_at, against.now, &zone);
+    let timing = Timing {
+        kind: kind.unwrap_or(ScheduleKind::Manual),
+        schedule,
+        zone,
+        zone_source,
+        anchor,
+        starts_at,
+        ends_at,
+        event_filter,
+    };
+    if fields.faults.as_slice().len() == found {
+        judge_first(fields, &timing, against.now);
+        if starts_at.is_some_and(|at| at < against.now)
+            && anchored_at.is_none()
+            && timing.kind != ScheduleKind::Interval
+        {
+            warnings.push("$.starts_at: it has gone by, so it holds nothing back".to_owned());
+        }
+    }
+    timing
+}
+
+fn kind(fields: &mut Fields<'_, '_>) -> Option<ScheduleKind> {
+    fields.missing("schedule_kind", "write cron, rrule, once, interval, event or manual");
+    // The original's word for an event.
+    if fields.get("schedule_kind").and_then(serde_json::Value::as_str) == Some("condition") {
+        return Some(ScheduleKind::Event);
+    }
+    fields.choice("schedule_kind", ScheduleKind::ALL, ScheduleKind::as_str)
+}
+
+fn expression<'a>(fields: &mut Fields<'a, '_>, kind: Option<ScheduleKind>) -> Option<&'a str> {
+    let what = match kind {
+        Some(ScheduleKind::Manual) => return Some(fields.text("schedule_expr").unwrap_or_default()),
+        Some(ScheduleKind::Cron) => "five fields, such as `30 8 * * MON-FRI`",
+        Some(ScheduleKind::Rrule) => "an RFC 5545 rule, such as `FREQ=DAILY;BYHOUR=8;BYMINUTE=0`",
+        Some(ScheduleKind::Once) => "an instant, such as `2027-01-31T09:00`, or a delay, such as `+20m`",
+        Some(ScheduleKind::Interval) => "a duration, such as `15m`",
+        Some(ScheduleKind::Event) => "the topic to listen to, such as `user.email.*`",
+        None => return fields.text("schedule_expr").and(None),
+    };
+    fields.missing("schedule_expr", what);
+    fields.text("schedule_expr")
+}
+
+fn zone(fields: &mut Fields<'_, '_>, against: Acceptance<'_>) -> (Option<Zone>, ZoneSource) {
+    if let Some(name) = fields.text("timezone") {
+        if let Some(zone) = Zone::find(name) {
+            return (Some(zone), ZoneSource::Task);
+        }
+        let names: Vec<String> = Zone::names().collect();
+        let fault = Fault::new(
+            fields.at("timezone"),
+            FaultCode::UnknownTimezone,
+            format!("`{name}` is no IANA timezone; write one such as `Europe/Chisinau`"),
+        );
+        fields.faults.push(match nearest(name, names.iter().map(String::as_str)) {
+            Some(near) => fault.suggest(near),
+            None => fault,
+        });
+        return (None, ZoneSource::Task);
+    }
+    match against.default_zone {
+        Some((zone, source)) => (Some(zone.clone()), source),
+        None => (None, ZoneSource::NotNeeded),
+    }
+}
+
+/// The zone that counts in the end: a rule or an instant may name its own.
+fn used(schedule: Option<&Schedule>, zone: Option<Zone>, source: ZoneSource) -> (Zone, ZoneSource) {
+    let own = schedule
+        .filter(|schedule| matches!(schedule.kind(), ScheduleKind::Rrule | ScheduleKind::Once))
+        .map(Schedule::zone);
+    match (own, zone) {
+        (Some(own), Some(zone)) if *own == zone => (zone, source),
+        (Some(own), None) if *own == Zone::utc() => (Zone::utc(), source),
+        (Some(own), _) => (own.clone(), ZoneSource::Task),
+        (None, zone) => (zone.unwrap_or_else(Zone::utc), source),
+    }
+}
+
+/// An ISO 8601 instant; a civil time is read in the task's zone.
+fn instant(fields: &mut Fields<'_, '_>, name: &'static str, zone: Option<&Zone>) -> Option<Timestamp> {
+    let text = fields.text(name)?.trim();
+    if let Ok(at) = text.parse() {
+        return Some(at);
+    }
+    let Ok(civil) = text.parse::<DateTime>() else {
+        let message =
+            format!("`{text}` is no instant; write one such as `2027-01-31T09:00` or `2027-01-31T09:00:00+02:00`");
+        fields.fault(name, FaultCode::BadInstant, message);
+        return None;
+    };
+    let Some(zone) = zone else {
+        let message =
+            format!("`{text}` has no offset and the task no timezone; add `timezone`, or an offset such as `+02:00`");
+        fields.fault(name, FaultCode::TimezoneRequired, message);
+        return None;
+    };
+    let rules: TimeZone = zone.rules().clone();
+    let at = rules.to_ambiguous_timestamp(civil).compatible();
+    if at.is_err() {
+        fields.fault(name, FaultCode::BadInstant, format!("`{text}` is outside the calendar"));
+    }
+    at.ok()
+}
+
+fn judge_bounds(
+    fields: &mut Fields<'_, '_>,
+    starts_at: Option<Timestamp>,
+    ends_at: Option<Timestamp>,
+    now: Timestamp,
+    zone: &Zone,
+) {
+    let Some(ends_at) = ends_at else { return };
+    if ends_at <= now {
+        let message = format!("`ends_at` {} has gone by: it is now {}", with_offset(ends_at, zone), present(now, zone));
+        fields.fault("ends_at", FaultCode::InThePast, message);
+    } else if starts_at.is_some_and(|starts_at| ends_at <= starts_at) {
+        fields.fault("ends_at", FaultCode::InvalidValue, "`ends_at` must be later than `starts_at`");
+    }
+}
+
+/// The present instant, whole seconds, with offset: what a model needs to do better.
+fn present(now: Timestamp, zone: &Zone) -> String {
+    with_offset(Timestamp::from_second(now.as_second()).unwrap_or(now), zone)
+}
+
+/// Refuses a schedule without an occurrence to come.
+fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
+    let Some(schedule) = &timing.schedule else { return };
+    if matches!(timing.kind, ScheduleKind::Event | ScheduleKind::Manual) {
+        return;
+    }
+    let now_text = present(now, &timing.zone);
+    // An occurrence at `starts_at` itself counts.
+    let before_start = timing.starts_at.and_then(|at| at.checked_sub(std::time::Duration::from_nanos(1)).ok());
+    match schedule.next_after(before_start.map_or(now, |at| at.max(now))) {
+        Ok(Some(first)) => {
+            if let Some(ends_at) = timing.ends_at.filter(|ends_at| first >= *ends_at) {
+                let message = format!(
+                    "it never fires: the first occurrence is {}, and `ends_at` is {}",
+                    with_offset(first, &timing.zone),
+                    with_offset(ends_at, &timing.zone)
+                );
+                fields.fault("ends_at", FaultCode::NeverFires, message);
+            }
+        }
+        Ok(None) if timing.kind == ScheduleKind::Once => {
+            let message =
+                format!("`{}` has gone by: it is now {now_text}; name a later instant", schedule.normalised());
+            fields.fault("schedule_expr", FaultCode::InThePast, message);
+        }
+        Ok(None) => {
+            let message = format!("it never fires: no occurrence is left after {now_text}");
+            fields.fault("schedule_expr", FaultCode::NeverFires, message);
+        }
+        Err(GaveUp { steps }) => {
+            let message = format!("it never fires: no occurrence was found within {steps} steps after {now_text}");
+            fields.fault("schedule_expr", FaultCode::NeverFires, message);
+        }
+    }
+}
+
+/// Occurrences looked at when the least gap is asked for.
+const SAMPLE: usize = 20;
+
+/// Refuses a schedule whose occurrences come faster than `least`, which `costly` steps ask for.
+pub(super) fn judge_interval(fields: &mut Fields<'_, '_>, timing: &Timing, against: Acceptance<'_>, costly: &str) {
+    let least = against.limits.min_costly_interval;
+    let Some(Ok(upcoming)) = timing.schedule.as_ref().map(|it| it.upcoming(against.now, timing.ends_at, SAMPLE)) else {
+        return;
+    };
+    let gaps = upcoming.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at).unsigned_abs());
+    if let Some(gap) = gaps.min().filter(|gap| *gap < least) {
+        let message =
+            format!("it fires every {}, and a task that uses `{costly}` at most every {}", short(gap), short(least));
+        fields.fault("schedule_expr", FaultCode::Limit, message);
+    }
+}

@@ -1,0 +1,34 @@
+-- One element a run in each array, of runs whose rows this transaction has locked under their lease.
+-- $1 run, $2 state, $3 error, $4 output, $5 steps. The run leaves due_work and its journal, and enters history.
+with given as (
+    select *
+    from unnest($1::uuid [], $2::text [], $3::jsonb [], $4::jsonb [], $5::jsonb []) as g (
+        run_id, state, error, output, steps
+    )
+),
+
+gone as (
+    delete from due_work
+    using given
+    where due_work.run_id = given.run_id
+    returning due_work.*
+),
+
+unjournaled as (
+    delete from step_journal
+    using given
+    where step_journal.run_id = given.run_id
+)
+
+insert into run (
+    id, shard, agent_id, task_id, revision, state, trigger, occurrence_key, occurrence_at, root_run_id, retry_of,
+    cause_depth, event, params, pinned, attempts, failures, crashes, planned_at, started_at, finished_at, error, output,
+    steps
+)
+select
+    gone.run_id, gone.shard, gone.agent_id, gone.task_id, gone.revision, given.state, gone.trigger, gone.occurrence_key,
+    gone.occurrence_at, gone.root_run_id, gone.retry_of, gone.cause_depth, gone.event, gone.params, gone.pinned,
+    gone.attempt, gone.failures + (given.state = 'failed')::integer, gone.crashes, gone.planned_at, gone.started_at,
+    clock_timestamp(), given.error, given.output, given.steps
+from gone
+join given on given.run_id = gone.run_id

@@ -1,0 +1,54 @@
+-- One element a run in each array. Runs of an agent that has many pending step back by a quantum (10 ms) each, so that
+-- one agent's burst does not stand before everyone else; the rank is fixed here and ages by itself.
+insert into due_work (
+    run_id, shard, agent_id, task_id, revision, state, rank, priority, trigger, occurrence_key, occurrence_at,
+    root_run_id, retry_of, cause_depth, event, params, pinned, serial, concurrency_key, concurrency_limit,
+    ignores_waiting
+)
+select
+    entry.run_id,
+    entry.shard,
+    entry.agent_id,
+    entry.task_id,
+    entry.revision,
+    entry.state,
+    (extract(epoch from entry.due_at) * 1000000)::bigint
+    + (entry.priority - 1) * 30000000::bigint
+    + (
+        row_number() over (partition by entry.agent_id order by entry.due_at, entry.run_id) - 1
+        + (
+            select count(*)
+            from (
+                select
+                from due_work as mine
+                where mine.agent_id = entry.agent_id
+                  and mine.state = 'pending'
+                limit 1000
+            ) as before
+        )
+    ) * 10000,
+    entry.priority,
+    entry.trigger,
+    entry.occurrence_key,
+    entry.occurrence_at,
+    entry.root_run_id,
+    entry.retry_of,
+    entry.cause_depth,
+    entry.event,
+    entry.params,
+    entry.pinned,
+    entry.serial,
+    entry.concurrency_key,
+    entry.concurrency_limit,
+    entry.ignores_waiting
+from unnest(
+    $1::uuid [], $2::smallint [], $3::uuid [], $4::uuid [], $5::integer [], $6::text [], $7::timestamptz [],
+    $8::smallint [], $9::text [], $10::text [], $11::timestamptz [], $12::uuid [], $13::uuid [], $14::smallint [],
+    $15::jsonb [], $16::jsonb [], $17::jsonb [], $18::boolean [], $19::text [], $20::integer [], $21::boolean []
+) as entry (
+    run_id, shard, agent_id, task_id, revision, state, due_at, priority, trigger, occurrence_key, occurrence_at,
+    root_run_id, retry_of, cause_depth, event, params, pinned, serial, concurrency_key, concurrency_limit,
+    ignores_waiting
+)
+order by entry.run_id
+on conflict (run_id) do nothing

@@ -1,0 +1,376 @@
+//! Runs that somebody asks for: now, no longer, once more. Each wish is guarded so that asking twice asks once.
+
+use jiff::Timestamp;
+use ordinaut_schema::{
+    id::{OccurrenceKey, RunId, Shard, TaskId},
+    run::{RunState, SkipReason, StepRecord, StepState, Trigger},
+    task::{TaskSpec, TaskState},
+};
+use serde_json::{Map, Value, json};
+use sqlx::{Postgres, Transaction};
+
+use crate::{
+    Caller, Store,
+    admission::{LockedTask, Locking, NewRun, Turn, admit, enter_runs, entry, live_runs},
+    audit::audit,
+    error::{Doing as _, StoreError},
+    runs::{Cancelling, Live, RetryFrom, cancel_live},
+};
+
+/// A task whose row is locked, with its definition.
+struct Asked {
+    task: LockedTask,
+    state: TaskState,
+    spec: TaskSpec,
+}
+
+/// A run in history that may be retried.
+struct Former {
+    task: TaskId,
+    revision: i32,
+    state: RunState,
+    root_run: RunId,
+    cause_depth: u16,
+    event: Option<Value>,
+    params: Option<Value>,
+    pinned: Option<Value>,
+    steps: Vec<StepRecord>,
+}
+
+impl Store {
+    /// Plans a run now. The same request id answers with the same run; `true` when it was there already.
+    ///
+    /// # Errors
+    /// [`StoreError::TaskState`] for a cancelled task, and for one whose queue is full.
+    pub async fn run_now(
+        &self,
+        caller: &Caller,
+        task: TaskId,
+        request_id: &str,
+        params: Option<Map<String, Value>>,
+    ) -> Result<(RunId, bool), StoreError> {
+        let (asking, request) = (caller.clone(), request_id.to_owned());
+        let answer = self
+            .transaction_as(caller, "plan a run now", move |mut tx| async move {
+                let answer = plan_now(&mut tx, &asking, task, &request, params).await?;
+                Ok((answer, tx))
+            })
+            .await?;
+        self.wakeups.hint(Timestamp::UNIX_EPOCH);
+        Ok(answer)
+    }
+
+    /// Cancels a run that has not started at once, and asks one that runs to stop.
+    pub async fn cancel_run(
+        &self,
+        caller: &Caller,
+        run: RunId,
+        reason: Option<&str>,
+    ) -> Result<Cancelling, StoreError> {
+        let (asking, reason) = (caller.clone(), reason.unwrap_or("cancelled by request").to_owned());
+        self.transaction_as(caller, "cancel a run", move |mut tx| async move {
+            let answer = cancel(&mut tx, &asking, run, &reason).await?;
+            Ok((answer, tx))
+        })
+        .await
+    }
+
+    /// Plans a new run that retries one that is over and did not succeed.
+    ///
+    /// # Errors
+    /// [`StoreError::RunState`] when the run is not over, or succeeded.
+    pub async fn retry_run(&self, caller: &Caller, run: RunId, from: RetryFrom) -> Result<RunId, StoreError> {
+        let asking = caller.clone();
+        let retry = self
+            .transaction_as(caller, "retry a run", move |mut tx| async move {
+                let retry = plan_retry(&mut tx, &asking, run, from).await?;
+                Ok((retry, tx))
+            })
+            .await?;
+        self.wakeups.hint(Timestamp::UNIX_EPOCH);
+        Ok(retry)
+    }
+}
+
+async fn plan_now(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    task: TaskId,
+    request: &str,
+    params: Option<Map<String, Value>>,
+) -> Result<(RunId, bool), StoreError> {
+    let key = OccurrenceKey::manual(request);
+    let first = receive(tx, caller, &key).await?;
+    let asked = lock_task(tx, task).await?;
+    let first_seen = match first {
+        Ok(at) => at,
+        Err(at) => return Ok((RunId::derive(task, &key, at, asked.task.shard), true)),
+    };
+    if asked.state == TaskState::Cancelled {
+        return Err(StoreError::TaskState { task, reason: "it is cancelled, which is final".to_owned() });
+    }
+    let mut run = NewRun::of(&asked.task, &asked.spec, Trigger::Manual, key, first_seen, first_seen);
+    run.params = params.map(Value::Object);
+    enter(tx, &asked, &mut run).await?;
+    audit(tx, caller, "run_now", Some(task), Some(run.id), None).await?;
+    Ok((run.id, false))
+}
+
+/// Notes a request's key: the instant it was first seen, now or then.
+async fn receive(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    key: &OccurrenceKey,
+) -> Result<Result<Timestamp, Timestamp>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        with noted as (
+            insert into received (agent_id, key)
+            values ($1, $2)
+            on conflict do nothing
+            returning first_seen_at
+        )
+        select first_seen_at as "at!: jiff_sqlx::Timestamp", true as "new!" from noted
+        union all
+        select first_seen_at, false from received where agent_id = $1 and key = $2
+        limit 1
+        "#,
+        caller.agent.uuid(),
+        key.as_str()
+    )
+    .fetch_one(&mut **tx)
+    .await
+    .doing("note a request")?;
+    Ok(if row.new { Ok(row.at.to_jiff()) } else { Err(row.at.to_jiff()) })
+}
+
+async fn lock_task(tx: &mut Transaction<'_, Postgres>, task: TaskId) -> Result<Asked, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select task.id, task.shard, task.agent_id, task.revision, task.state, task_revision.definition
+        from task
+        join task_revision on task_revision.task_id = task.id and task_revision.revision = task.revision
+        where task.id = $1
+        for no key update of task
+        "#,
+        task.uuid()
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .doing("lock a task")?
+    .ok_or_else(|| StoreError::TaskNotFound { task: task.to_string(), near: Vec::new() })?;
+    Ok(Asked {
+        task: LockedTask {
+            id: task,
+            shard: Shard(u8::try_from(row.shard).unwrap_or(0)),
+            agent: ordinaut_schema::id::AgentId::from_uuid(row.agent_id),
+            revision: row.revision,
+        },
+        state: TaskState::from_text(&row.state)
+            .ok_or_else(|| StoreError::unreadable(format!("the state of task {task}"), row.state))?,
+        spec: TaskSpec::from_stored(row.definition)
+            .map_err(|error| StoreError::unreadable(format!("the definition of task {task}"), error))?,
+    })
+}
+
+/// Enters a run that was asked for: it takes its turn after the runs of its task that are not over.
+async fn enter(tx: &mut Transaction<'_, Postgres>, asked: &Asked, run: &mut NewRun) -> Result<(), StoreError> {
+    let live = live_runs(tx, &[asked.task.id.uuid()]).await?.get(&asked.task.id).copied().unwrap_or_default();
+    match entry(&asked.spec, live) {
+        Ok(turn) => run.blocked = turn == Turn::Later,
+        Err(SkipReason::QueueFull) => {
+            return Err(StoreError::TaskState {
+                task: asked.task.id,
+                reason: format!("{} of its runs are not over, which is all its queue holds", live.all()),
+            });
+        }
+        Err(other) => return Err(StoreError::TaskState { task: asked.task.id, reason: other.to_string() }),
+    }
+    if asked.spec.overlap == ordinaut_schema::schedule::Overlap::CancelRunning && live.all() > 0 {
+        cancel_live(tx, Live::OfTasks(&[asked.task.id]), "a newer run was asked for").await?;
+    }
+    enter_runs(tx, std::slice::from_ref(run)).await
+}
+
+async fn cancel(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    run: RunId,
+    reason: &str,
+) -> Result<Cancelling, StoreError> {
+    let outcome = cancel_live(tx, Live::Runs(&[run]), reason).await?;
+    let answer = if let Some(gone) = outcome.cancelled.first() {
+        let keys = gone.concurrency_key.iter().map(|key| (gone.agent, key.clone())).collect();
+        admit(tx, &[gone.task.uuid()], &keys, Locking::Skip).await?;
+        Cancelling::Cancelled
+    } else if outcome.requested.is_empty() {
+        return Ok(Cancelling::Over(former(tx, run).await?.state));
+    } else {
+        Cancelling::Requested
+    };
+    audit(tx, caller, "cancel_run", None, Some(run), Some(json!({ "reason": reason }))).await?;
+    Ok(answer)
+}
+
+async fn former(tx: &mut Transaction<'_, Postgres>, run: RunId) -> Result<Former, StoreError> {
+    let row = sqlx::query!(
+        "
+        select task_id, revision, state, root_run_id, cause_depth, event, params, pinned, steps
+        from run
+        where id = $1
+        ",
+        run.uuid()
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .doing("read a run")?
+    .ok_or(StoreError::RunNotFound(run))?;
+    Ok(Former {
+        task: TaskId::from_uuid(row.task_id),
+        revision: row.revision,
+        state: RunState::from_text(&row.state)
+            .ok_or_else(|| StoreError::unreadable(format!("the state of run {run}"), row.state))?,
+        root_run: RunId::from_uuid(row.root_run_id),
+        cause_depth: u16::try_from(row.cause_depth).unwrap_or(0),
+        event: row.event,
+        params: row.params,
+        pinned: row.pinned,
+        steps: serde_json::from_value(row.steps)
+            .map_err(|error| StoreError::unreadable(format!("the steps of run {run}"), error))?,
+    })
+}
+
+async fn plan_retry(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    run: RunId,
+    from: RetryFrom,
+) -> Result<RunId, StoreError> {
+    if is_live(tx, run).await? {
+        return Err(StoreError::RunState { run, reason: "it is not over; cancel it first, or wait".to_owned() });
+    }
+    let former = former(tx, run).await?;
+    match former.state {
+        RunState::Failed | RunState::Cancelled | RunState::Quarantined => {}
+        RunState::Skipped => {
+            return Err(StoreError::RunState { run, reason: "it was skipped; use run_now".to_owned() });
+        }
+        state => return Err(StoreError::RunState { run, reason: format!("it {state}; use run_now to run again") }),
+    }
+    let mut asked = lock_task(tx, former.task).await?;
+    if asked.state == TaskState::Cancelled {
+        return Err(StoreError::TaskState { task: former.task, reason: "it is cancelled, which is final".to_owned() });
+    }
+    let kept = kept_steps(&former.steps);
+    if from == RetryFrom::FailedStep && former.revision != asked.task.revision {
+        let then = revision(tx, former.task, former.revision).await?;
+        if !finished_unchanged(&kept, &then, &asked.spec) {
+            asked.task.revision = former.revision;
+            asked.spec = then;
+        }
+    }
+    let n = retries_of(tx, caller, former.root_run).await? + 1;
+    let key = OccurrenceKey::retry(former.root_run, n);
+    let now = match receive(tx, caller, &key).await? {
+        Ok(at) | Err(at) => at,
+    };
+    let mut retry = NewRun::of(&asked.task, &asked.spec, Trigger::Retry, key, now, now);
+    retry.retry_of = Some(run);
+    retry.cause_depth = former.cause_depth;
+    retry.event = former.event;
+    retry.params = former.params;
+    if from == RetryFrom::FailedStep {
+        retry.root_run = former.root_run;
+        retry.pinned = former.pinned;
+    }
+    enter(tx, &asked, &mut retry).await?;
+    if from == RetryFrom::FailedStep {
+        copy_journal(tx, &retry, &kept).await?;
+    }
+    audit(tx, caller, "retry_run", Some(former.task), Some(retry.id), Some(json!({ "retry_of": run }))).await?;
+    Ok(retry.id)
+}
+
+/// What a resuming retry need not do again.
+fn kept_steps(steps: &[StepRecord]) -> Vec<StepRecord> {
+    steps
+        .iter()
+        .filter(|step| match step.state {
+            StepState::Succeeded | StepState::Skipped | StepState::Continued => true,
+            StepState::Started | StepState::Failed => false,
+        })
+        .cloned()
+        .collect()
+}
+
+/// Whether the steps that are kept read the same in both revisions.
+fn finished_unchanged(kept: &[StepRecord], then: &TaskSpec, now: &TaskSpec) -> bool {
+    let find = |spec: &TaskSpec, id: &str| spec.steps().find(|step| step.id == id).cloned();
+    kept.iter().all(|step| find(then, &step.step) == find(now, &step.step))
+}
+
+async fn revision(tx: &mut Transaction<'_, Postgres>, task: TaskId, revision: i32) -> Result<TaskSpec, StoreError> {
+    let definition = sqlx::query_scalar!(
+        "select definition from task_revision where task_id = $1 and revision = $2",
+        task.uuid(),
+        revision
+    )
+    .fetch_one(&mut **tx)
+    .await
+    .doing("read a revision")?;
+    TaskSpec::from_stored(definition)
+        .map_err(|error| StoreError::unreadable(format!("revision {revision} of task {task}"), error))
+}
+
+async fn is_live(tx: &mut Transaction<'_, Postgres>, run: RunId) -> Result<bool, StoreError> {
+    sqlx::query_scalar!(r#"select exists (select from due_work where run_id = $1) as "live!""#, run.uuid())
+        .fetch_one(&mut **tx)
+        .await
+        .doing("look whether a run is live")
+}
+
+async fn retries_of(tx: &mut Transaction<'_, Postgres>, caller: &Caller, root: RunId) -> Result<u32, StoreError> {
+    let n = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from received where agent_id = $1 and key >= $2 and key < $3"#,
+        caller.agent.uuid(),
+        format!("r:{root}:"),
+        format!("r:{root};")
+    )
+    .fetch_one(&mut **tx)
+    .await
+    .doing("count retries")?;
+    Ok(u32::try_from(n).unwrap_or(u32::MAX))
+}
+
+async fn copy_journal(
+    tx: &mut Transaction<'_, Postgres>,
+    run: &NewRun,
+    steps: &[StepRecord],
+) -> Result<(), StoreError> {
+    for step in steps {
+        sqlx::query!(
+            "
+            insert into step_journal (
+                run_id, agent_id, step, item, uses, state, calls, input, output, error, started_at, finished_at
+            )
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            ",
+            run.id.uuid(),
+            run.agent.uuid(),
+            step.step,
+            crate::journal::item(step.index),
+            step.uses,
+            step.state.as_str(),
+            i32::try_from(step.calls).unwrap_or(i32::MAX),
+            step.input,
+            step.output,
+            step.error.as_ref().map(|error| json!(error)),
+            crate::connection::at(step.started_at) as _,
+            crate::connection::at(step.finished_at) as _
+        )
+        .execute(&mut **tx)
+        .await
+        .doing("copy the journal of a run")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A fresh, migrated database for one test: copied from a template, dropped with the fixture.
+
+use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+
+use super::servers::Servers;
+
+/// Any number, the same for every test process: only one makes a template at a time.
+const TEMPLATE_LOCK: i64 = 0x6f72_6469;
+
+/// A database that belongs to one test.
+#[derive(Debug)]
+pub struct Database {
+    pub pool: PgPool,
+    pub url: String,
+    name: String,
+    servers: Servers,
+}
+
+/// Makes a fresh database with all migrations.
+///
+/// # Panics
+/// When that fails: the test cannot go on.
+pub async fn database() -> Database {
+    Database::on(Servers::shared().await).await
+}
+
+impl Database {
+    pub(super) async fn on(servers: Servers) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let template = template(&servers).await.expect("the template database can be made");
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{number}_{:08x}", std::process::id(), rand::random::<u32>());
+        let mut connection = connect(&servers, "postgres").await.expect("the test PostgreSQL answers");
+        execute(&mut connection, format!("create database {name} template {template}"))
+            .await
+            .expect("a test database can be copied");
+
+        let options = servers.postgres.clone().database(&name);
+        let url = options.to_url_lossy().to_string();
+        let pool = PgPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options)
+            .await
+            .expect("a test database answers");
+        Self { pool, url, name, servers }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (servers, name) = (self.servers.clone(), self.name.clone());
+        // Dropping cannot wait on the test's own runtime, which may be the thread it runs on.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let mut connection = connect(&servers, "postgres").await?;
+                execute(&mut connection, format!("drop database if exists {name} with (force)")).await
+            })
+        });
+        // A test that stopped its servers leaves nothing to drop, and the watcher removes what remains.
+        let _ = dropped.join();
+    }
+}
+
+/// Finds or makes the migrated database that this test program's are copied from.
+///
+/// The migrations are compiled into the program, so a template belongs to one build of one program.
+async fn template(servers: &Servers) -> sqlx::Result<String> {
+    let program = env::current_exe()?;
+    let mut hasher = DefaultHasher::new();
+    (&program, program.metadata()?.modified()?).hash(&mut hasher);
+    let name = format!("template_{:016x}", hasher.finish());
+
+    let mut connection = connect(servers, "postgres").await?;
+    sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut connection).await?;
+    let known: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(&name)
+        .fetch_one(&mut connection)
+        .await?;
+    if !known {
+        let unfinished = format!("{name}_unfinished");
+        execute(&mut connection, format!("drop database if exists {unfinished} with (force)")).await?;
+        execute(&mut connection, format!("create database {unfinished}")).await?;
+        let url = options(servers, &unfinished).to_url_lossy().to_string();
+        crate::migrate(&url).await.expect("the migrations apply to an empty database");
+        execute(&mut connection, format!("alter database {unfinished} rename to {name}")).await?;
+    }
+    connection.close().await?;
+    Ok(name)
+}
+
+fn options(servers: &Servers, database: &str) -> PgConnectOptions {
+    servers.postgres.clone().database(database)
+}
+
+async fn connect(servers: &Servers, database: &str) -> sqlx::Result<PgConnection> {
+    PgConnection::connect_with(&options(servers, database)).await
+}
+
+/// Runs a statement with a name of our own making in it, which no parameter can carry.
+async fn execute(connection: &mut PgConnection, statement: String) -> sqlx::Result<()> {
+    sqlx::query(AssertSqlSafe(statement)).execute(connection).await.map(drop)
+}
