@@ -15,7 +15,7 @@ use axum::{
     routing::any,
 };
 use ordinaut_executor::{
-    config::Config,
+    config::{Config, LogFormat},
     daemon::{self, Machine},
     telemetry,
 };
@@ -80,12 +80,13 @@ impl House {
         ];
         let environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
         let config = Config::read(None, &environment).unwrap();
+        // Only the first executor of a test begins to log.
+        let _ = telemetry::log_to_stderr(LogFormat::Pretty, "warn,ordinaut_executor=debug");
         let exposition = telemetry::count().unwrap();
         let asked = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let until = asked.clone();
-        let ended = runtime
-            .spawn(async move { daemon::run_until(until.cancelled(), config, Machine::default(), exposition).await });
+        let ended = runtime.spawn(daemon::run_until(until.cancelled_owned(), config, Machine::default(), exposition));
         let executor = Executor { runtime: Some(runtime), asked, ended, address: port };
         eventually("the executor is ready", async || match TcpStream::connect(port).await {
             Ok(_) => (executor.ask("/readyz").await.0 == 200).then_some(()),
