@@ -2,14 +2,26 @@
 //!
 //! Modules import downward only:
 //!
-//! - [`clock`], [`metrics`], [`progress`]: the database's clock, what is counted, what is told as it happens
+//! - [`config`]; [`clock`], [`metrics`], [`progress`]: the database's clock, what is counted, what is told as it happens
 //! - [`actions`]: what a step may do to the world, one file each
 //! - [`pipeline`]: the engine: walks a pipeline from its journal
 //! - [`worker`]: claims runs and carries each through one attempt
+//! - its siblings: [`scheduler`] and [`hints`] (what is due, and when to look), [`recovery`] (of executors that are
+//!   gone), [`events`] (to and from Redis), [`tools`] (what MCP servers offer), [`telemetry`], [`health`]
+//! - [`daemon`]: brings all of them up and takes them down
 
 pub mod actions;
 pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod events;
+pub mod health;
+pub mod hints;
 pub mod metrics;
 pub mod pipeline;
 pub mod progress;
+pub mod recovery;
+pub mod scheduler;
+pub mod telemetry;
+pub mod tools;
 pub mod worker;

@@ -1,1 +1,74 @@
-fn main() {}
+//! `ordinaut-executor`: reads its configuration and runs the daemon.
+
+use std::{collections::BTreeMap, env, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser;
+use ordinaut_executor::{
+    actions::mcp::PASSED_ON,
+    config::Config,
+    daemon::{self, Machine},
+    telemetry,
+};
+use ordinaut_store::embedded::Layout;
+
+/// Runs what is due: plans occurrences, claims runs, relays events. Needs `DATABASE_URL`; uses `REDIS_URL`.
+///
+/// Everything is configured in `ordinaut.toml` and `ORDINAUT_*`; SIGTERM drains.
+#[derive(Debug, Parser)]
+#[command(name = "ordinaut-executor", version)]
+struct Arguments {
+    /// Reads and judges the configuration, shows it redacted on stderr, and ends.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    match start(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "logging may not have begun")]
+            {
+                eprintln!("ordinaut-executor: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    let layout = Layout::from_lookup(nix::unistd::geteuid().as_raw(), |name| env::var_os(name));
+    let path = layout.config_dir.join("ordinaut.toml");
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let environment: BTreeMap<String, String> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = Config::read(file.as_deref(), &environment)?;
+    if arguments.check {
+        #[expect(clippy::print_stderr, reason = "that is what was asked for")]
+        {
+            eprintln!("{config:#?}");
+        }
+        return Ok(());
+    }
+    telemetry::log_to_stderr(config.log.format, &config.log.filter)?;
+    let exposition = telemetry::count()?;
+    let machine = Machine {
+        config_dir: Some(layout.config_dir),
+        environment: PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?))).collect(),
+        host: host(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(daemon::run(config, machine, exposition))
+}
+
+/// What people call this machine; only shown.
+fn host() -> String {
+    env::var("HOSTNAME")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
+}

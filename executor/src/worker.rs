@@ -25,6 +25,8 @@ mod lease;
 mod revisions;
 mod verdict;
 
+pub(crate) use verdict::chain;
+
 /// The most runs of one claim.
 const BATCH: u16 = 200;
 /// How often the claim begins again at the head of the queue, where dead rows cost.

@@ -29,12 +29,20 @@ fn parse(kind: ScheduleKind, expr: &str, zone: Option<&Zone>) -> Result<Schedule
     Schedule::parse(ScheduleSource { kind, expr, zone, anchor: Timestamp::UNIX_EPOCH }, &Limits::DEFAULT)
 }
 
-/// What is wrong with the row, if anything.
+/// What is wrong with the row, if anything; asked of the schedule as written, and as it would be stored.
 fn check(row: &Value, schedule: Result<Schedule, Vec<Fault>>) -> Option<String> {
     let schedule = match schedule {
         Ok(schedule) => schedule,
         Err(faults) => return Some(format!("{row}\n  refused: {faults:?}")),
     };
+    let stored = parse(schedule.kind(), schedule.normalised(), Some(schedule.zone()));
+    check_next(row, &schedule).or_else(|| match stored {
+        Ok(stored) => check_next(row, &stored),
+        Err(faults) => Some(format!("{row}\n  as stored, refused: {faults:?}")),
+    })
+}
+
+fn check_next(row: &Value, schedule: &Schedule) -> Option<String> {
     let wanted = strings(row, "next");
     let mut after: Timestamp = text(row, "after").parse().unwrap();
     let mut next = Vec::new();

@@ -68,7 +68,7 @@ impl Store {
     }
 
     async fn forget_rows(&self, history: f64, outbox: f64) -> Result<(), StoreError> {
-        in_bites(async || {
+        in_bites(|| async move {
             sqlx::query!(
                 "
                 delete from run_default
@@ -87,7 +87,7 @@ impl Store {
             .doing("forget old history")
         })
         .await?;
-        in_bites(async || {
+        in_bites(|| async move {
             sqlx::query!(
                 "
                 delete from outbox_default
@@ -106,7 +106,7 @@ impl Store {
             .doing("forget old events")
         })
         .await?;
-        in_bites(async || {
+        in_bites(|| async move {
             sqlx::query!(
                 "
                 delete from received
@@ -126,7 +126,7 @@ impl Store {
             .doing("forget expired guards")
         })
         .await?;
-        in_bites(async || {
+        in_bites(|| async move {
             sqlx::query!(
                 "
                 delete from inbox
@@ -155,7 +155,12 @@ impl Store {
 }
 
 /// Repeats a bounded delete until it finds less than a bite.
-async fn in_bites(mut bite: impl AsyncFnMut() -> Result<PgQueryResult, StoreError>) -> Result<(), StoreError> {
+///
+/// Not an `AsyncFnMut`: what that returns is not known to be `Send`, and retention is spawned.
+async fn in_bites<F>(mut bite: impl FnMut() -> F) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<PgQueryResult, StoreError>>,
+{
     for _ in 0..BITES {
         let gone = bite().await?.rows_affected();
         if gone < BITE.unsigned_abs() {

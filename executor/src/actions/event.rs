@@ -26,11 +26,10 @@ impl Action for EventPublish {
     async fn execute(&self, call: StepCall) -> Result<Value, StepFailure> {
         let topic = call.input.get("topic").and_then(Value::as_str).unwrap_or_default();
         check_published_topic(topic).map_err(|fault| StepFailure::new(ErrorKind::ClientError, fault.message))?;
-        let payload = ["data", "payload"].iter().find_map(|name| call.input.get(*name)).cloned();
         let event = NewEvent {
             id: Some(call.idempotency_key.clone()),
             topic: topic.to_owned(),
-            payload: payload.unwrap_or_else(|| Value::Object(Map::new())),
+            payload: call.input.get("payload").cloned().unwrap_or_else(|| Value::Object(Map::new())),
             cause_depth: call.cause_depth.saturating_add(1),
         };
         let caller = Caller { agent: call.agent, principal: "executor".to_owned(), client: None };

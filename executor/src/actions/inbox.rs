@@ -27,7 +27,7 @@ impl Action for InboxPost {
                 other => other.to_string(),
             })
         };
-        let Some(body) = text("text").or_else(|| text("body")).or_else(|| text("message")) else {
+        let Some(body) = text("text") else {
             return Err(StepFailure::new(ErrorKind::ClientError, "inbox.post needs `text`: what the message says"));
         };
         let level = text("level").unwrap_or_else(|| "info".to_owned());

@@ -69,12 +69,7 @@ impl Engine<'_> {
 
     /// A skipped step's output is `null`, and a list that is `null` has no items.
     fn list(&self, step: &Step, expression: &str) -> Result<Value, StepFailure> {
-        let inner = expression.trim();
-        let list = if inner.starts_with("${") {
-            template::render(&Value::String(inner.to_owned()), &self.scope())?
-        } else {
-            template::evaluate(inner, &self.scope())?
-        };
+        let list = template::evaluate(expression, &self.scope())?;
         match list {
             Value::Null => Ok(Value::Array(Vec::new())),
             Value::Array(items) if items.len() > self.around.limits.foreach_items => Err(StepFailure::new(

@@ -224,7 +224,7 @@ impl Engine<'_> {
     }
 
     fn rendered(&self, place: &Place<'_>) -> Result<Value, StepFailure> {
-        let mut input = self.in_scope(place, |scope| template::render(&place.step.with, scope))?;
+        let mut input = self.in_scope(place, |scope| data::render(&place.step.uses, &place.step.with, scope))?;
         output::remove_nul(&mut input);
         self.fits(&input)?;
         Ok(input)

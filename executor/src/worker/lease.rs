@@ -30,7 +30,6 @@ impl Leases {
         Self { held: Arc::default(), length }
     }
 
-
     fn held(&self) -> MutexGuard<'_, HashMap<Lease, Orders>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
 //! RFC 5545 recurrence sets: DTSTART, one to four RRULE, RDATE and EXDATE, in a zone.
 //!
-//! [`text`] reads the lines and [`rule`] the parts, strictly; [`days`] has `rrule` say which days a rule allows;
+//! [`text`] reads the lines, [`rule`] and [`values`] the parts, strictly; [`days`] has `rrule` say which days a rule allows;
 //! [`periods`] (days and coarser, fixed times) and [`elapsed`] (hours and finer, real time) search from any point,
 //! so the age of DTSTART costs nothing. COUNT becomes an end when the rule is read. The set is a union: what two
 //! rules name, or a rule and an RDATE, happens once.
@@ -13,6 +13,7 @@ mod rule;
 mod sentence;
 mod text;
 mod times;
+mod values;
 
 use jiff::Timestamp;
 
@@ -166,6 +167,8 @@ impl Recurrence {
     fn new(rule: Rule, start: i64, zone: &Zone) -> Result<Self, Fault> {
         let explicit = rule.with_implied_days(start);
         let days = Days::new(&explicit);
+        let gave_up = |gave_up| rule::too_sparse(&rule, gave_up);
+        // COUNT becomes an end here, once.
         let search = if rule.freq < Freq::Hourly {
             let time = start.rem_euclid(civil::DAY);
             let own = |list: &[u8], value: i64| {
@@ -177,11 +180,11 @@ impl Recurrence {
                 seconds: own(&rule.by_second, time % 60),
             };
             let periods = Periods::new(&explicit, start, days, times);
-            let last = last_counted(&rule, start, |from| periods.first_from(from))?;
+            let last = rule.count.map(|count| periods.last_of(count)).transpose().map_err(gave_up)?.flatten();
             Search::Civil { periods, last }
         } else {
             let elapsed = Elapsed::new(&rule, start, civil::resolve(zone, start).0, days);
-            let last = last_counted(&rule, civil::ORIGIN, |from| elapsed.next_after(zone, from - 1))?;
+            let last = rule.count.map(|count| elapsed.last_of(zone, count)).transpose().map_err(gave_up)?.flatten();
             Search::Real { elapsed, last }
         };
         Ok(Self { rule, search })
@@ -198,24 +201,4 @@ impl Recurrence {
         };
         Ok(found.filter(|found| self.rule.until.is_none_or(|until| *found <= until)))
     }
-}
-
-/// Where COUNT ends: the last occurrence that it allows, found by counting once.
-fn last_counted(
-    rule: &Rule,
-    from: i64,
-    mut first_from: impl FnMut(i64) -> Result<Option<i64>, GaveUp>,
-) -> Result<Option<i64>, Fault> {
-    let mut last = None;
-    let mut from = from;
-    for _ in 0..rule.count.unwrap_or(0) {
-        match first_from(from).map_err(|gave_up| rule::too_sparse(rule, gave_up))? {
-            Some(found) => {
-                last = Some(found);
-                from = found + 1;
-            }
-            None => break,
-        }
-    }
-    Ok(last)
 }

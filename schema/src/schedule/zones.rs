@@ -54,7 +54,7 @@ pub(crate) fn find(name: &str, path: &str) -> Result<Zone, Fault> {
     } else {
         format!("`{shown}` is not an IANA timezone name; use one such as `Europe/Chisinau`, exactly")
     });
-    Err(match suggestion(name) {
+    Err(match suggestion(name).filter(|_| !abbreviation) {
         Some(near) => fault.suggest(near),
         None => fault,
     })

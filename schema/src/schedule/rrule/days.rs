@@ -2,7 +2,7 @@
 //!
 //! `rrule` walks from DTSTART at every call, loops for seconds where nothing matches, and builds the product of
 //! BYHOUR, BYMINUTE and BYSECOND in memory. But whether a day is allowed depends on nothing but its year's kind:
-//! the weekday it begins on, its length, and the length of the year before (28 kinds in all). So `rrule` is asked
+//! the weekday it begins on, its length, and those of its neighbours (56 kinds at most). So `rrule` is asked
 //! once for each kind that is met, about one year, with every BY part explicit and one time of the day, and its
 //! answer is kept as one bit a day. What is left, intervals and times of the day, is arithmetic in the sibling modules.
 
@@ -34,11 +34,12 @@ struct Parts {
     month_days: Vec<i8>,
     year_days: Vec<i16>,
     weeks: Vec<i8>,
-    week_start: Weekday,
+    /// 0 = Monday.
+    week_start: i64,
     /// Weekdays without an ordinal.
     weekdays: Vec<Weekday>,
     ordinals: Vec<(i16, Weekday)>,
-    kinds: [OnceLock<Option<Bits>>; 28],
+    kinds: [OnceLock<Option<Bits>>; 56],
 }
 
 impl Days {
@@ -55,10 +56,10 @@ impl Days {
             month_days: rule.by_month_day.clone(),
             year_days: rule.by_year_day.clone(),
             weeks: rule.by_week.clone(),
-            week_start: chrono_weekday(rule.week_start),
+            week_start: i64::from(rule.week_start),
             weekdays: weekdays.into_iter().map(|(_, day)| chrono_weekday(day)).collect(),
             ordinals: ordinals.into_iter().map(|(ordinal, day)| (i16::from(ordinal), chrono_weekday(day))).collect(),
-            kinds: [const { OnceLock::new() }; 28],
+            kinds: [const { OnceLock::new() }; 56],
         };
         Self { parts: Arc::new(parts) }
     }
@@ -82,10 +83,12 @@ impl Days {
     /// How many days in `from..end` are allowed.
     pub(super) fn count(&self, from: i64, end: i64) -> Result<i64, GaveUp> {
         let mut count = 0;
-        let mut day = from;
-        while let Some(found) = self.first_from(day, end)? {
-            count += 1;
-            day = found + 1;
+        let mut year = civil::year_of(from);
+        let mut from = from;
+        while from < end {
+            let (start, next) = (civil::year_start(year), civil::year_start(year + 1));
+            count += count_bits(self.of_year(year)?, from - start, end.min(next) - start);
+            (year, from) = (year + 1, next);
         }
         Ok(count)
     }
@@ -102,10 +105,18 @@ impl Days {
         self.first_from(day, end)
     }
 
+    /// Whether nothing is ruled out.
+    pub(super) fn are_all(&self) -> bool {
+        let Parts { months, month_days, year_days, weeks, weekdays, ordinals, .. } = &*self.parts;
+        let numbers = month_days.is_empty() && year_days.is_empty() && weeks.is_empty();
+        numbers && months.is_empty() && weekdays.is_empty() && ordinals.is_empty()
+    }
+
     fn of_year(&self, year: i64) -> Result<&Bits, GaveUp> {
         let first_weekday = civil::weekday(civil::year_start(year));
-        let kind = first_weekday * 4 + i64::from(civil::is_leap(year)) * 2 + i64::from(civil::is_leap(year - 1));
-        let slot = &self.parts.kinds[usize::try_from(kind).expect("7 weekdays times 4")];
+        let leap =
+            [year - 1, year, year + 1].into_iter().fold(0, |bits, year| bits * 2 + i64::from(civil::is_leap(year)));
+        let slot = &self.parts.kinds[usize::try_from(first_weekday * 8 + leap).expect("7 weekdays times 8")];
         // A year of 2000 to 2399 stands for all of its kind, so `rrule` never sees a far one.
         let like = i32::try_from(2000 + year.rem_euclid(400)).expect("less than 2400");
         let bits = slot.get_or_init(|| catch_unwind(AssertUnwindSafe(|| self.parts.ask(like))).ok().flatten());
@@ -133,15 +144,21 @@ impl Parts {
 
     fn add(&self, year: i32, weekdays: Vec<NWeekday>, bits: &mut Bits) -> Option<()> {
         let start = Tz::UTC.with_ymd_and_hms(year, 1, 1, 0, 0, 0).single()?;
+        let mut year_days = self.year_days.clone();
+        if !self.weeks.is_empty() {
+            // `rrule` loses days of weeks that lie across the turn of a year, so it is given the days themselves.
+            year_days = self.days_of_weeks(i64::from(year));
+            if year_days.is_empty() {
+                return Some(());
+            }
+        }
         let months: Vec<Month> = self.months.iter().filter_map(|month| Month::try_from(*month).ok()).collect();
         // An interval beyond the last year that `rrule` knows: it looks at this year and stops.
         let rule = RRule::new(Frequency::Yearly)
             .interval(u16::MAX)
-            .week_start(self.week_start)
             .by_month(&months)
             .by_month_day(self.month_days.clone())
-            .by_year_day(self.year_days.clone())
-            .by_week_no(self.weeks.clone())
+            .by_year_day(year_days)
             .by_weekday(weekdays)
             .by_hour(vec![0])
             .by_minute(vec![0])
@@ -153,6 +170,36 @@ impl Parts {
             bits[ordinal / 64] |= 1 << (ordinal % 64);
         }
         Some(())
+    }
+}
+
+impl Parts {
+    /// The days of `year` that lie in the weeks of BYWEEKNO, and in BYYEARDAY where there is one.
+    fn days_of_weeks(&self, year: i64) -> Vec<i16> {
+        let first = civil::year_start(year);
+        let length = civil::year_start(year + 1) - first;
+        let wanted = |n: &i64| {
+            let (number, total) = self.week(year, first + n - 1);
+            let by_week = self.weeks.iter().any(|week| {
+                let week = i64::from(*week);
+                week == number || week == number - total - 1
+            });
+            let by_day = self.year_days.iter().any(|day| [*n, n - length - 1].contains(&i64::from(*day)));
+            by_week && (by_day || self.year_days.is_empty())
+        };
+        (1..=length).filter(wanted).filter_map(|n| i16::try_from(n).ok()).collect()
+    }
+
+    /// The number of the week that a day of `year` lies in, and how many weeks its week-year has.
+    fn week(&self, year: i64, day: i64) -> (i64, i64) {
+        // A year's first week is the one with at least four of its days, so the one of 4 January.
+        let first_week = |year: i64| {
+            let fourth = civil::year_start(year) + 3;
+            fourth - (civil::weekday(fourth) - self.week_start).rem_euclid(7)
+        };
+        let owner = [year + 1, year].into_iter().find(|year| first_week(*year) <= day).unwrap_or(year - 1);
+        let first = first_week(owner);
+        ((day - first) / 7 + 1, (first_week(owner + 1) - first) / 7)
     }
 }
 
@@ -184,4 +231,17 @@ fn next_bit(bits: &Bits, from: i64) -> Option<i64> {
         rest = *bits.get(word)?;
     }
     i64::try_from(word * 64).ok().map(|base| base + i64::from(rest.trailing_zeros()))
+}
+
+/// How many bits are set from `from` on, before `end`.
+fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
+    let below = |limit: i64| -> i64 {
+        let ones = bits.iter().zip(0_i64..).map(|(word, n)| match limit - n * 64 {
+            left @ 1..64 => (word & ((1 << left) - 1)).count_ones(),
+            left if left > 0 => word.count_ones(),
+            _ => 0,
+        });
+        ones.map(i64::from).sum()
+    };
+    below(end) - below(from)
 }

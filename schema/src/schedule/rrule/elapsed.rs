@@ -16,8 +16,11 @@ use super::{
 };
 use crate::time::Zone;
 
-/// A leap costs some 50 ns; a grid may need one a day for 236 years (`INTERVAL=86401`).
-const MAX_STEPS: u32 = 200_000;
+/// Leaps without an occurrence; a grid that meets the clock once in 137 years (one leap a day) is as good as none.
+const MAX_STEPS: u32 = 50_000;
+
+/// After so many leaps it pays to ask whether the grid can meet the times of the day at all.
+const PATIENCE: u32 = 500;
 
 #[derive(Debug, Clone)]
 pub(super) struct Elapsed {
@@ -84,17 +87,43 @@ impl Elapsed {
     }
 
     pub(super) fn next_after(&self, zone: &Zone, after: i64) -> Result<Option<i64>, GaveUp> {
-        if self.is_empty {
-            return Ok(None);
+        let mut found = None;
+        self.walk(zone, after, 1, |at| found = Some(at))?;
+        Ok(found)
+    }
+
+    /// The occurrence that is the `count`-th, or the last one if there are fewer.
+    pub(super) fn last_of(&self, zone: &Zone, count: u32) -> Result<Option<i64>, GaveUp> {
+        let filters = [&self.hours, &self.minutes, &self.seconds];
+        if self.within.is_none() && !self.is_empty && self.days.are_all() && filters.iter().all(|it| it.is_empty()) {
+            let length = i64::from(count - 1).saturating_mul(self.unit.saturating_mul(self.interval));
+            return Ok(Some(self.start.saturating_add(length)));
         }
+        let mut last = None;
+        self.walk(zone, self.start - 1, count, |at| last = Some(at))?;
+        Ok(last)
+    }
+
+    /// Gives the first `count` occurrences after `after`, fewer where the rule ends.
+    fn walk(&self, zone: &Zone, after: i64, count: u32, mut give: impl FnMut(i64)) -> Result<(), GaveUp> {
+        if self.is_empty {
+            return Ok(());
+        }
+        let mut left = count;
         let mut at = (after + 1).max(self.start);
         let mut stretch = Stretch::at(zone, at).measured();
-        for _ in 0..MAX_STEPS {
+        let mut hopeless = Vec::new();
+        let budget = MAX_STEPS.saturating_add(count.saturating_mul(4));
+        for step in 0..budget {
             if at >= HORIZON {
-                return Ok(None);
+                return Ok(());
             }
             if at >= stretch.end() {
                 stretch = Stretch::at(zone, at).measured();
+            }
+            if step >= PATIENCE && self.is_hopeless(stretch.offset, &mut hopeless) {
+                at = stretch.end();
+                continue;
             }
             let candidate = match self.in_phase(at, stretch.offset) {
                 Ok(candidate) => candidate,
@@ -110,12 +139,41 @@ impl Elapsed {
             }
             let civil = candidate + stretch.offset;
             match self.first_allowed(civil)? {
-                Some(allowed) if allowed == civil => return Ok(Some(candidate)),
+                Some(allowed) if allowed == civil => {
+                    give(candidate);
+                    left -= 1;
+                    if left == 0 {
+                        return Ok(());
+                    }
+                    at = candidate + 1;
+                }
                 Some(allowed) => at = (allowed - stretch.offset).min(stretch.end()),
-                None => return Ok(None),
+                None => return Ok(()),
             }
         }
-        Err(GaveUp { steps: MAX_STEPS })
+        Err(GaveUp { steps: budget })
+    }
+
+    /// Whether the grid, under an offset, never meets an allowed time of the day: `INTERVAL=60;BYMINUTE=30` from :00.
+    ///
+    /// Within a day it comes by every multiple of what its step and the day have in common.
+    fn is_hopeless(&self, offset: i64, known: &mut Vec<(i64, bool)>) -> bool {
+        if self.within.is_some() {
+            return false;
+        }
+        if let Some((_, verdict)) = known.iter().find(|(it, _)| *it == offset) {
+            return *verdict;
+        }
+        let common = gcd(self.unit.saturating_mul(self.interval), DAY);
+        let allows = |list: &[u8], value: i64| list.is_empty() || list.iter().any(|it| i64::from(*it) == value);
+        let first = (self.start + offset).rem_euclid(common);
+        let meets = (0..DAY / common).map(|n| first + n * common).any(|time| {
+            allows(&self.hours, time / HOUR)
+                && allows(&self.minutes, time / 60 % 60)
+                && allows(&self.seconds, time % 60)
+        });
+        known.push((offset, !meets));
+        !meets
     }
 
     /// The first instant in phase at or after `at`; as an error, an instant to go on from.
@@ -171,6 +229,10 @@ impl Elapsed {
             }
         }
     }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 /// The first of an ascending list at or after `from`; of an empty one, `from` itself, which must be below `end`.

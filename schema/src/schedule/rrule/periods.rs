@@ -13,8 +13,9 @@ use super::{
     times::{Times, picks},
 };
 
-/// Enough to look at every week of the 8,000 years that are left, phase after phase.
-const MAX_STEPS: u32 = 100_000;
+/// A step is a day or a period that was looked at and did not match: 20,000 weeks are nearly the 400 years after
+/// which the calendar repeats.
+const MAX_STEPS: u32 = 20_000;
 
 #[derive(Debug, Clone)]
 pub(super) struct Periods {
@@ -72,6 +73,33 @@ impl Periods {
             }
         }
         Err(GaveUp { steps: MAX_STEPS })
+    }
+
+    /// The occurrence that is the `count`-th, or the last one if there are fewer.
+    pub(super) fn last_of(&self, count: u32) -> Result<Option<i64>, GaveUp> {
+        let per_day = self.times.len();
+        let mut left = i64::from(count);
+        let mut last = None;
+        let mut from = self.start;
+        while left > 0 {
+            let Some(found) = self.first_from(from)? else { break };
+            let day = found.div_euclid(DAY);
+            if !self.positions.is_empty() || found - day * DAY > self.times.nth(0).unwrap_or(0) || left < per_day {
+                (last, from, left) = (Some(found), found + 1, left - 1);
+                continue;
+            }
+            // A whole year at once, where every allowed day counts; else a whole day.
+            let end = if self.interval == 1 {
+                civil::year_start(civil::year_of(day) + 1).min(HORIZON / DAY)
+            } else {
+                day + 1
+            };
+            let days = self.days.count(day, end)?.min(left / per_day);
+            let until = self.days.nth(day, end, days - 1)?.unwrap_or(day);
+            last = self.times.nth(per_day - 1).map(|time| until * DAY + time);
+            (from, left) = ((until + 1) * DAY, left - days * per_day);
+        }
+        Ok(last)
     }
 
     /// The first time at or after `civil` that BYSETPOS picks from a period.

@@ -38,7 +38,12 @@ fn day_and_time(civil: i64) -> String {
 fn one(rule: &Rule, set: &RuleSet) -> String {
     let explicit = rule.with_implied_days(set.start);
     let mut clauses = vec![if rule.freq < Freq::Hourly { of_days(&explicit, set.start) } else { of_hours(&explicit) }];
-    if rule.interval > 1 {
+    let unit = match rule.freq {
+        Freq::Hourly => civil::HOUR,
+        Freq::Minutely => 60,
+        _ => 1,
+    };
+    if rule.interval > 1 || set.start.rem_euclid(unit) != 0 {
         clauses.push(format!("counted from {}", day_and_time(set.start)));
     }
     let weeks_count = !rule.by_week.is_empty() || (rule.freq == Freq::Weekly && rule.interval > 1);

@@ -69,13 +69,11 @@ impl Lines {
             count if count > MAX_RULES => faults.push(bad(format!("{count} RRULEs; at most {MAX_RULES} are allowed"))),
             _ => {}
         }
-        let (zone, start, start_was_given) = match start(named("DTSTART").next(), zone, anchor) {
-            Ok(start) => start,
-            Err(fault) => {
-                faults.push(fault);
-                return Err(faults);
-            }
-        };
+        // Without a start the rest is still judged, so that all is told at once.
+        let (zone, start, start_was_given) = start(named("DTSTART").next(), zone, anchor).unwrap_or_else(|fault| {
+            faults.push(fault);
+            (Zone::utc(), 0, true)
+        });
         let mut rules = Vec::new();
         for line in named("RRULE") {
             match Rule::parse(line.value, &zone, limits) {
@@ -191,12 +189,14 @@ impl<'a> Line<'a> {
 
 /// The zone, DTSTART on its wall clock, and whether there was one.
 fn start(line: Option<&Line<'_>>, zone: Option<&Zone>, anchor: Timestamp) -> Result<(Zone, i64, bool), Fault> {
-    let required = || {
-        let message = "the rule names times of the wall clock and no zone is known: set `timezone` to an IANA name, such as `Europe/Chisinau`, or write DTSTART with a TZID";
+    let required = |what: &str| {
+        let message = format!(
+            "{what} and no zone is known: set `timezone` to an IANA name, such as `Europe/Chisinau`, or write DTSTART with a TZID"
+        );
         Fault::new(ZONE, FaultCode::TimezoneRequired, message)
     };
     let Some(line) = line else {
-        let zone = zone.ok_or_else(required)?;
+        let zone = zone.ok_or_else(|| required("the rule has no DTSTART"))?;
         let at = civil::seconds(anchor);
         return Ok((zone.clone(), at + civil::offset_at(zone, at), false));
     };
@@ -208,7 +208,7 @@ fn start(line: Option<&Line<'_>>, zone: Option<&Zone>, anchor: Timestamp) -> Res
         }
         Moment::Utc(at) => Ok((Zone::utc(), at, true)),
         Moment::Local(local) => {
-            let zone = own.or_else(|| zone.cloned()).ok_or_else(required)?;
+            let zone = own.or_else(|| zone.cloned()).ok_or_else(|| required("DTSTART is local time"))?;
             Ok((zone, local, true))
         }
     }

@@ -1,0 +1,263 @@
+//! The daemon: brings its services up, keeps them all, and takes them down in order.
+//!
+//! Two tokens. `drain`: take nothing new, finish what is in hand. `abort`: give back what is in hand. A service that
+//! ends early ends the daemon: a half-working executor helps nobody, and whoever supervises it starts another.
+
+use std::{collections::BTreeMap, ffi::OsString, future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use ordinaut_schema::{
+    id::{EventId, Shard},
+    limits::Limits,
+};
+use ordinaut_store::{Role, Settings, Store, migrate, retention::Retention};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    actions::{
+        ActionRegistry,
+        event::EventPublish,
+        http::{
+            HttpAction, HttpLimits,
+            guard::{Guard, SystemResolver},
+        },
+        inbox::InboxPost,
+        mcp::{McpSettings, McpTools},
+    },
+    clock::DatabaseClock,
+    config::{Config, Executor},
+    events::{publisher, subscriber},
+    health, hints,
+    pipeline::Surroundings,
+    progress::Progress,
+    recovery, scheduler,
+    telemetry::Exposition,
+    tools, worker,
+};
+
+/// How long start-up waits for a database that does not answer yet.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const DEFAULT_LISTEN: &str = "127.0.0.1:7448";
+
+/// What the environment says beyond [`Config`].
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    /// Where the operator's files are, unless named.
+    pub config_dir: Option<PathBuf>,
+    /// What MCP servers may see of the environment.
+    pub environment: BTreeMap<String, OsString>,
+    /// Of this machine, for people.
+    pub host: String,
+}
+
+/// Runs until SIGTERM or SIGINT, or until a service fails.
+pub async fn run(config: Config, machine: Machine, exposition: Exposition) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let asked = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    run_until(asked, config, machine, exposition).await
+}
+
+/// As [`run`], until `asked`.
+pub async fn run_until(
+    asked: impl Future<Output = ()>,
+    config: Config,
+    machine: Machine,
+    exposition: Exposition,
+) -> anyhow::Result<()> {
+    tokio::pin!(asked);
+    let store = tokio::select! {
+        store = connect(&config) => store?,
+        () = &mut asked => return Ok(()),
+    };
+    let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+    // What must outlive the attempts in hand: health, and the servers that their steps call.
+    let stop = CancellationToken::new();
+    let executor = config.executor.clone();
+    let id = EventId::new().uuid();
+    let recovery = recovery_settings(&executor, id, &machine);
+    let mut crew = Daemon {
+        services: JoinSet::new(),
+        supports: JoinSet::new(),
+        store: store.clone(),
+        drain: drain.clone(),
+        abort: abort.clone(),
+        stop: stop.clone(),
+    };
+    crew.start(&config, &machine, &recovery, exposition).await?;
+    info!(executor.id = %id, "executor {} is at work as {id}", env!("CARGO_PKG_VERSION"));
+
+    let cause = tokio::select! {
+        () = asked => Ok(()),
+        Some(ended) = crew.services.join_next() => Err(early_end(ended)),
+        Some(ended) = crew.supports.join_next() => Err(early_end(ended)),
+    };
+    info!("draining");
+    drain.cancel();
+    let stopped = match timeout(executor.drain_timeout, join_all(&mut crew.services)).await {
+        Ok(stopped) => stopped,
+        Err(_elapsed) => {
+            warn!("drain timed out; giving back the attempts in hand");
+            abort.cancel();
+            timeout(executor.abort_timeout, join_all(&mut crew.services)).await.context("abort timed out")?
+        }
+    };
+    if let Err(error) = recovery::report(&store, &recovery, "stopped").await {
+        warn!(error = &error as &dyn std::error::Error, "could not say that this executor stopped");
+    }
+    abort.cancel();
+    stop.cancel();
+    let ended = timeout(executor.abort_timeout, join_all(&mut crew.supports)).await.context("servers did not end")?;
+    store.close().await;
+    info!("stopped");
+    cause.and(stopped).and(ended)
+}
+
+fn early_end(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow!("a service stopped on its own"),
+        Ok(Err(error)) => error.context("a service failed"),
+        Err(error) => anyhow::Error::from(error).context("a service broke down"),
+    }
+}
+
+async fn join_all(services: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut first = Ok(());
+    while let Some(ended) = services.join_next().await {
+        let ended = ended.context("a service broke down").flatten();
+        first = first.and(ended);
+    }
+    first
+}
+
+/// Migrates and connects; a database that is still starting is waited for.
+async fn connect(config: &Config) -> anyhow::Result<Store> {
+    let url = config.database_url.as_ref().context("DATABASE_URL is not set")?.as_str().to_owned();
+    let begun = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let settings = Settings {
+            max_connections: config.executor.database_connections,
+            ..Settings::new(url.clone(), Role::Executor)
+        };
+        let opened = async {
+            migrate(&url).await?;
+            Store::connect(settings).await
+        };
+        match opened.await {
+            Ok(store) => return Ok(store),
+            Err(error) if begun.elapsed() < START_LIMIT => {
+                let error = anyhow::Error::from(error);
+                warn!("cannot use the database yet: {error:#}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            Err(error) => return Err(anyhow::Error::from(error).context("open the database")),
+        }
+    }
+}
+
+fn recovery_settings(executor: &Executor, id: Uuid, machine: &Machine) -> recovery::Settings {
+    recovery::Settings {
+        executor: id,
+        name: format!("{}:{}", machine.host, std::process::id()),
+        lease: executor.lease,
+        max_crashes: executor.max_crashes,
+        kept: Retention { history: executor.history_kept, outbox: executor.outbox_kept },
+    }
+}
+
+struct Daemon {
+    services: JoinSet<anyhow::Result<()>>,
+    supports: JoinSet<anyhow::Result<()>>,
+    store: Store,
+    drain: CancellationToken,
+    abort: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Daemon {
+    async fn start(
+        &mut self,
+        config: &Config,
+        machine: &Machine,
+        recovery: &recovery::Settings,
+        exposition: Exposition,
+    ) -> anyhow::Result<()> {
+        let store = self.store.clone();
+        let clock = DatabaseClock::new(store.now().await.context("read the database's clock")?);
+        let (wake, hinted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let listener = bind(config.executor.listen).await?;
+        info!("health and metrics on http://{}", listener.local_addr()?);
+
+        let tools = Arc::new(McpTools::new(mcp_settings(config, machine)));
+        let guard = Guard::new(config.allowances().map_err(|bad| anyhow!(bad.join("\n")))?, SystemResolver);
+        let actions = HttpAction::new(guard, HttpLimits::default())
+            .register(ActionRegistry::default())
+            .with("inbox.post", Arc::new(InboxPost::new(store.clone())))
+            .with("event.publish", Arc::new(EventPublish::new(store.clone())))
+            .with_tools(tools.clone());
+        let progress = self.start_events(config, recovery.executor)?;
+        let around = Surroundings { actions, limits: Limits::DEFAULT, clock: clock.clone(), progress };
+        let settings =
+            worker::Settings { executor: recovery.executor, permits: config.executor.permits, lease: recovery.lease };
+
+        let (drain, abort, stop) = (self.drain.clone(), self.abort.clone(), self.stop.clone());
+        self.supports.spawn(health::serve(listener, store.clone(), exposition, drain.clone(), stop.clone()));
+        self.supports.spawn(tools::serve(store.clone(), tools, stop));
+        self.services.spawn(worker::serve(store.clone(), around, settings, wake.clone(), drain.clone(), abort));
+        self.services.spawn(scheduler::serve(store.clone(), clock, wake.clone(), hinted.clone(), drain.clone()));
+        self.services.spawn(hints::serve(store.clone(), hinted, wake.clone(), drain.clone()));
+        self.services.spawn(recovery::serve(store, recovery.clone(), wake, drain));
+        Ok(())
+    }
+
+    fn start_events(&mut self, config: &Config, executor: Uuid) -> anyhow::Result<Progress> {
+        let Some(url) = &config.redis_url else {
+            info!("REDIS_URL is not set: events stay in the outbox");
+            return Ok(Progress::silent());
+        };
+        let client = redis::Client::open(url.as_str()).context("read REDIS_URL")?;
+        let settings = publisher::Settings { kept: config.executor.events_kept, shard: Shard::default() };
+        let (progress, told) = Progress::channel();
+        let (store, drain) = (&self.store, &self.drain);
+        self.services.spawn(publisher::serve(store.clone(), client.clone(), settings, drain.clone()));
+        self.services.spawn(publisher::serve_progress(client.clone(), settings, told, drain.clone()));
+        self.services.spawn(subscriber::serve(store.clone(), client, executor.to_string(), drain.clone()));
+        Ok(progress)
+    }
+}
+
+fn mcp_settings(config: &Config, machine: &Machine) -> McpSettings {
+    let usual = machine.config_dir.as_ref().map(|directory| directory.join("mcp-servers.json"));
+    McpSettings {
+        file: config.executor.mcp_servers.clone().or(usual),
+        environment: machine.environment.clone(),
+        ..McpSettings::default()
+    }
+}
+
+/// The configured address, or the usual one; any free port where that is another executor's.
+async fn bind(configured: Option<std::net::SocketAddr>) -> anyhow::Result<TcpListener> {
+    if let Some(address) = configured {
+        return TcpListener::bind(address).await.with_context(|| format!("listen on {address}"));
+    }
+    match TcpListener::bind(DEFAULT_LISTEN).await {
+        Ok(listener) => Ok(listener),
+        Err(_taken) => TcpListener::bind("127.0.0.1:0").await.context("listen on a free port"),
+    }
+}

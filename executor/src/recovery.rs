@@ -1,0 +1,192 @@
+//! Recovery: runs of executors that are gone are given to others, blocked runs that have room are let in, old rows go.
+//!
+//! A lease is taken only after this process watched it stay unrenewed for a full lease by its own monotonic clock: a
+//! leap of the database's clock expires nothing. Any executor may do any of this at any time.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use ordinaut_store::{Store, StoreError, claims::Lease, recovery::HeldLease, retention::Retention};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::metrics;
+
+/// Runs let in at once.
+const ADMITTED: u32 = 500;
+const HEARTBEAT: Duration = Duration::from_secs(10);
+const RETENTION: Duration = Duration::from_secs(3600);
+/// Sooner after a failure: a missing partition would not wait an hour.
+const RETENTION_RETRY: Duration = Duration::from_secs(60);
+
+/// How this process recovers and keeps.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub executor: Uuid,
+    pub name: String,
+    pub lease: Duration,
+    /// A run whose executor died this often is quarantined.
+    pub max_crashes: u32,
+    pub kept: Retention,
+}
+
+/// Watches until `drain`.
+pub async fn serve(
+    store: Store,
+    settings: Settings,
+    wake: Arc<Notify>,
+    drain: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::join!(
+        watch(store.clone(), settings.clone(), wake, drain.clone()),
+        beat(store.clone(), settings.clone(), drain.clone()),
+        tidy(store.clone(), settings.kept, drain),
+    );
+    // Whoever asks whether anything will happen should know that this one is leaving.
+    if let Err(error) = report(&store, &settings, "draining").await {
+        warn!(error = &error as &dyn std::error::Error, "could not say that this executor is draining");
+    }
+    Ok(())
+}
+
+/// Says how this executor is: `running`, `draining`, `stopped`.
+pub async fn report(store: &Store, settings: &Settings, state: &str) -> Result<(), StoreError> {
+    store.report_executor(settings.executor, &settings.name, env!("CARGO_PKG_VERSION"), state).await
+}
+
+async fn watch(store: Store, settings: Settings, wake: Arc<Notify>, drain: CancellationToken) {
+    let mut watched = Watch::default();
+    loop {
+        match recover(&store, &settings, &mut watched).await {
+            Ok(0) => {}
+            Ok(_freed) => wake.notify_one(),
+            Err(error) => note("recovery", &error),
+        }
+        if !rest(settings.lease / 4, &drain).await {
+            return;
+        }
+    }
+}
+
+async fn beat(store: Store, settings: Settings, drain: CancellationToken) {
+    loop {
+        if let Err(error) = report(&store, &settings, "running").await {
+            note("heartbeat", &error);
+        }
+        if !rest(HEARTBEAT, &drain).await {
+            return;
+        }
+    }
+}
+
+async fn tidy(store: Store, kept: Retention, drain: CancellationToken) {
+    loop {
+        let pause = match keep(&store, kept).await {
+            Ok(()) => RETENTION,
+            Err(error) => {
+                note("retention", &error);
+                RETENTION_RETRY
+            }
+        };
+        if !rest(pause, &drain).await {
+            return;
+        }
+    }
+}
+
+async fn keep(store: &Store, kept: Retention) -> Result<(), StoreError> {
+    store.make_partitions().await?;
+    store.drop_old(kept).await
+}
+
+/// `false` when `drain` came first.
+async fn rest(pause: Duration, drain: &CancellationToken) -> bool {
+    drain.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
+}
+
+fn note(service: &'static str, error: &StoreError) {
+    metrics::get().store_errors.add(1, &[opentelemetry::KeyValue::new("service", service)]);
+    warn!(error = error as &dyn std::error::Error, "{service} failed; it is tried again");
+}
+
+/// Takes what is over and lets in what has room; answers how many runs may be claimable now.
+async fn recover(store: &Store, settings: &Settings, watched: &mut Watch) -> Result<u32, StoreError> {
+    let held = store.held_leases().await?;
+    let over = watched.observe(&held, Instant::now(), settings.lease);
+    let mut freed = 0;
+    if !over.is_empty() {
+        let (recovered, quarantined) = store.recover_runs(&over, settings.max_crashes).await?;
+        metrics::get().runs_recovered.add(recovered.into(), &[]);
+        metrics::get().runs_quarantined.add(quarantined.into(), &[]);
+        info!(recovered, quarantined, "took {} runs from executors that are gone", recovered + quarantined);
+        freed = recovered;
+    }
+    Ok(freed + store.admit_blocked(ADMITTED).await?)
+}
+
+/// The leases seen, and since when each has not been renewed.
+#[derive(Debug, Default)]
+struct Watch(HashMap<Lease, (Timestamp, Instant)>);
+
+impl Watch {
+    /// Those that were seen unrenewed for a whole `lease`.
+    fn observe(&mut self, held: &[HeldLease], now: Instant, lease: Duration) -> Vec<HeldLease> {
+        let before = std::mem::take(&mut self.0);
+        let mut over = Vec::new();
+        for seen in held {
+            let since = match before.get(&seen.lease) {
+                Some((expires_at, since)) if *expires_at == seen.expires_at => *since,
+                _ => now,
+            };
+            if now.duration_since(since) >= lease {
+                over.push(*seen);
+            }
+            self.0.insert(seen.lease, (seen.expires_at, since));
+        }
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ordinaut_schema::id::{LeaseToken, RunId};
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(15);
+
+    fn held(n: u128, expires_at: &str) -> HeldLease {
+        let id = Uuid::from_u128(n);
+        let lease = Lease { run: RunId::from_uuid(id), token: LeaseToken::from_uuid(id) };
+        HeldLease { lease, expires_at: expires_at.parse().unwrap() }
+    }
+
+    #[test]
+    fn a_lease_is_taken_after_a_full_lease_without_renewal_and_not_before() {
+        let (mut watch, begun) = (Watch::default(), Instant::now());
+        // Long past by the database's clock, which may have leapt: that alone means nothing.
+        let seen = [held(1, "2000-01-01T00:00:00Z")];
+        assert!(watch.observe(&seen, begun, LEASE).is_empty());
+        assert!(watch.observe(&seen, begun + LEASE - Duration::from_millis(1), LEASE).is_empty());
+        assert_eq!(watch.observe(&seen, begun + LEASE, LEASE), seen);
+    }
+
+    #[test]
+    fn a_renewal_begins_the_watch_anew() {
+        let (mut watch, begun) = (Watch::default(), Instant::now());
+        watch.observe(&[held(1, "2026-01-01T00:00:00Z")], begun, LEASE);
+        let renewed = [held(1, "2026-01-01T00:00:05Z")];
+        assert!(watch.observe(&renewed, begun + LEASE, LEASE).is_empty());
+        assert_eq!(watch.observe(&renewed, begun + LEASE * 2, LEASE), renewed);
+    }
+
+    #[test]
+    fn a_lease_that_is_gone_is_forgotten() {
+        let (mut watch, begun) = (Watch::default(), Instant::now());
+        watch.observe(&[held(1, "2026-01-01T00:00:00Z")], begun, LEASE);
+        watch.observe(&[], begun, LEASE);
+        assert!(watch.0.is_empty());
+    }
+}

@@ -1,0 +1,113 @@
+//! The scheduler: plans what is due, and sleeps until something will be.
+//!
+//! Leaderless: any number of executors plan, each under the locks of [`ordinaut_store::planning`]. It sleeps until the
+//! earliest due instant (a difference of the database's own readings, counted on the monotonic clock), a hint, or its
+//! poll, whichever is first: hints make it fast, the poll makes it right.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use ordinaut_store::{Store, planning::Planned};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{clock::DatabaseClock, metrics};
+
+/// Tasks of one planning transaction.
+const BATCH: u32 = 500;
+/// The longest sleep: a lost hint costs no more.
+const POLL: Duration = Duration::from_secs(1);
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Plans until `drain`, waking the worker through `wake` whenever there may be something to claim.
+pub async fn serve(
+    store: Store,
+    clock: DatabaseClock,
+    wake: Arc<Notify>,
+    hinted: Arc<Notify>,
+    drain: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut pause = PAUSES.0;
+    while !drain.is_cancelled() {
+        let wait = match store.plan_due(BATCH).await {
+            Ok(planned) => {
+                pause = PAUSES.0;
+                note(&planned, &clock);
+                if planned.runs > 0 || planned.woken > 0 {
+                    wake.notify_one();
+                }
+                sleep_after(&planned, BATCH, rand::random())
+            }
+            Err(error) => {
+                metrics::get().store_errors.add(1, &[opentelemetry::KeyValue::new("service", "scheduler")]);
+                warn!(error = &error as &dyn std::error::Error, "could not plan; trying again");
+                let wait = pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+                pause = (pause * 2).min(PAUSES.1);
+                wait
+            }
+        };
+        if wait.is_zero() {
+            continue;
+        }
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = hinted.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    Ok(())
+}
+
+fn note(planned: &Planned, clock: &DatabaseClock) {
+    if let Some(now) = planned.now {
+        clock.set(now);
+    }
+    metrics::get().runs_planned.add(planned.runs.into(), &[]);
+    metrics::get().occurrences_skipped.add(planned.skipped.into(), &[]);
+    if planned.runs > 0 {
+        debug!(planned.runs, planned.skipped, planned.woken, "planned {} runs", planned.runs);
+    }
+}
+
+/// How long to sleep after a round; `spread` in `0.0..1.0` keeps executors from polling in step.
+fn sleep_after(planned: &Planned, batch: u32, spread: f64) -> Duration {
+    if planned.tasks >= batch {
+        return Duration::ZERO;
+    }
+    let poll = POLL.mul_f64(0.75 + spread / 4.0);
+    let (Some(next), Some(now)) = (planned.next_due_at, planned.now) else { return poll };
+    until(next, now).min(poll)
+}
+
+fn until(next: Timestamp, now: Timestamp) -> Duration {
+    // A millisecond late rather than a hair early, which would cost a second round.
+    Duration::try_from(next.duration_since(now)).map_or(Duration::ZERO, |wait| wait + Duration::from_millis(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn planned(tasks: u32, next_in_ms: Option<i64>) -> Planned {
+        let now: Timestamp = "2026-11-23T08:30:00Z".parse().unwrap();
+        let next = next_in_ms.map(|ms| now + jiff::SignedDuration::from_millis(ms));
+        Planned { tasks, next_due_at: next, now: Some(now), ..Planned::default() }
+    }
+
+    #[test]
+    fn after_a_full_round_there_may_be_more() {
+        assert_eq!(sleep_after(&planned(500, Some(60_000)), 500, 0.5), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_sleeps_past_the_next_instant_nor_past_its_poll(ms in -5_000_i64..5_000, spread in 0.0..1.0) {
+            let wait = sleep_after(&planned(3, Some(ms)), 500, spread);
+            prop_assert!(wait <= POLL);
+            prop_assert!(wait <= Duration::from_millis(u64::try_from(ms.max(0)).unwrap() + 1));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! A database, a Redis, executors that can be killed, and a web server that misbehaves.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::pending,
+    net::{SocketAddr, TcpListener as StdTcpListener},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    routing::any,
+};
+use ordinaut_executor::{
+    config::Config,
+    daemon::{self, Machine},
+    telemetry,
+};
+use ordinaut_schema::{
+    id::{RunId, TaskId},
+    schedule::ScheduleKind,
+};
+use ordinaut_store::{
+    Caller, Role, Settings, Store,
+    runs::RunRecord,
+    tasks::Inserted,
+    testing::{self, accepted_with},
+};
+use redis::{AsyncCommands as _, aio::MultiplexedConnection, streams::StreamRangeReply};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Waits until `look` finds something.
+pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it never came to this: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// One test's own database and Redis.
+pub struct House {
+    pub store: Store,
+    pub caller: Caller,
+    database: testing::Database,
+    redis_url: String,
+}
+
+impl House {
+    pub async fn new() -> Self {
+        let (database, redis_url) = (testing::database().await, testing::redis_url().await);
+        let store = Store::connect(Settings::new(&database.url, Role::Executor)).await.unwrap();
+        Self { store, caller: Caller::local("test"), database, redis_url }
+    }
+
+    /// Starts an executor with a short lease, which may call these addresses.
+    pub async fn executor(&self, allowed: &[String]) -> Executor {
+        let port = StdTcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let pairs = [
+            ("DATABASE_URL", self.database.url.clone()),
+            ("REDIS_URL", self.redis_url.clone()),
+            ("ORDINAUT_LEASE", "1s".to_owned()),
+            ("ORDINAUT_DRAIN_TIMEOUT", "200ms".to_owned()),
+            ("ORDINAUT_DATABASE_CONNECTIONS", "6".to_owned()),
+            ("ORDINAUT_EXECUTOR_LISTEN", port.to_string()),
+            ("ORDINAUT_HTTP_ALLOW", allowed.join(",")),
+        ];
+        let environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
+        let config = Config::read(None, &environment).unwrap();
+        let exposition = telemetry::count().unwrap();
+        let asked = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let until = asked.clone();
+        let ended = runtime
+            .spawn(async move { daemon::run_until(until.cancelled(), config, Machine::default(), exposition).await });
+        let executor = Executor { runtime: Some(runtime), asked, ended, address: port };
+        eventually("the executor is ready", async || match TcpStream::connect(port).await {
+            Ok(_) => (executor.ask("/readyz").await.0 == 200).then_some(()),
+            Err(_) => {
+                assert!(!executor.ended.is_finished(), "the executor ended at once");
+                None
+            }
+        })
+        .await;
+        executor
+    }
+
+    pub async fn task(&self, title: &str, schedule: (ScheduleKind, &str), fields: Value) -> TaskId {
+        let now = self.store.now().await.unwrap();
+        let accepted = accepted_with(title, schedule, now, fields);
+        match self.store.insert_task(&self.caller, &accepted, None).await.unwrap() {
+            Inserted::Created(task) => task.id,
+            Inserted::Existed(task) => panic!("{title} was there: {task:?}"),
+        }
+    }
+
+    pub async fn run_now(&self, task: &TaskId, request: &str) -> RunId {
+        self.store.run_now(&self.caller, *task, request, None).await.unwrap().0
+    }
+
+    /// The run, once it is over.
+    pub async fn ended(&self, run: RunId) -> RunRecord {
+        eventually("the run is over", async || {
+            let run = self.store.find_run(&self.caller, run).await.unwrap();
+            run.state.is_terminal().then_some(run)
+        })
+        .await
+    }
+
+    async fn redis(&self) -> MultiplexedConnection {
+        redis::Client::open(&*self.redis_url).unwrap().get_multiplexed_async_connection().await.unwrap()
+    }
+
+    pub async fn stream(&self, name: &str) -> Vec<Entry> {
+        let entries: StreamRangeReply = self.redis().await.xrange_all(name).await.unwrap();
+        let text = |value: &redis::Value| redis::from_redis_value_ref::<String>(value).unwrap();
+        entries
+            .ids
+            .iter()
+            .map(|entry| {
+                let fields: HashMap<String, String> =
+                    entry.map.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+                Entry { topic: fields.get("topic").cloned().unwrap_or_default(), fields }
+            })
+            .collect()
+    }
+
+    pub async fn empty_redis(&self) {
+        redis::cmd("FLUSHDB").exec_async(&mut self.redis().await).await.unwrap();
+    }
+
+    pub async fn xadd(&self, fields: &[(&str, &str)]) {
+        let _id: Option<String> = self.redis().await.xadd("ordinaut:inbound", "*", fields).await.unwrap();
+    }
+
+    /// Inbound entries that were read, or not even that, and not acknowledged.
+    pub async fn unacknowledged(&self) -> usize {
+        let groups: redis::streams::StreamInfoGroupsReply =
+            self.redis().await.xinfo_groups("ordinaut:inbound").await.unwrap();
+        groups.groups.iter().map(|group| group.pending + group.lag.unwrap_or(0)).sum()
+    }
+}
+
+/// An entry of a stream.
+#[derive(Debug)]
+pub struct Entry {
+    pub topic: String,
+    pub fields: HashMap<String, String>,
+}
+
+/// A daemon on a runtime of its own.
+pub struct Executor {
+    runtime: Option<Runtime>,
+    asked: CancellationToken,
+    ended: tokio::task::JoinHandle<anyhow::Result<()>>,
+    address: SocketAddr,
+}
+
+impl Executor {
+    /// Ends it as `kill -9` would: nothing is given back, nothing is said.
+    pub fn kill(mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    /// Ends it as SIGTERM would.
+    pub async fn drain(mut self) {
+        self.asked.cancel();
+        (&mut self.ended).await.unwrap().unwrap();
+    }
+
+    pub async fn ask(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+        (status, answer.split("\r\n\r\n").nth(1).unwrap_or_default().to_owned())
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A server on loopback that counts, hangs and fails.
+pub struct Web {
+    address: SocketAddr,
+    seen: Seen,
+}
+
+type Seen = Arc<Mutex<HashMap<String, Vec<String>>>>;
+
+impl Web {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, seen) = (listener.local_addr().unwrap(), Seen::default());
+        let routes = Router::new().route("/{path}", any(answer)).with_state(seen.clone());
+        // Ends with the test's runtime.
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        Self { address, seen }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn allowed(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub fn hits(&self, path: &str) -> usize {
+        self.keys(path).len()
+    }
+
+    /// The idempotency keys of the requests to a path.
+    pub fn keys(&self, path: &str) -> Vec<String> {
+        self.seen.lock().unwrap().get(path.trim_start_matches('/')).cloned().unwrap_or_default()
+    }
+}
+
+async fn answer(State(seen): State<Seen>, Path(path): Path<String>, headers: HeaderMap) -> (StatusCode, &'static str) {
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
+    let hits = {
+        let mut seen = seen.lock().unwrap();
+        let keys = seen.entry(path.clone()).or_default();
+        keys.push(key);
+        keys.len()
+    };
+    match path.as_str() {
+        "hang-once" if hits == 1 => pending().await,
+        "fail-twice" if hits <= 2 => (StatusCode::INTERNAL_SERVER_ERROR, "not yet"),
+        _ => (StatusCode::OK, "fine"),
+    }
+}

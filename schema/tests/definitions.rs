@@ -1,0 +1,784 @@
+//! Definitions, from text to spec and back, sentence by sentence of SPEC section 4.
+
+#![expect(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests read better so")]
+
+use std::{collections::HashSet, time::Duration};
+
+use ordinaut_schema::{
+    action::{Catalogue, Descriptor, Effect, Grants, built_in},
+    fault::{Fault, FaultCode, Faults},
+    limits::Limits,
+    pipeline::{Element, judge_output},
+    retry::Backoff,
+    run::ErrorKind,
+    schedule::{Misfire, Overlap, ScheduleKind},
+    task::{Acceptance, Accepted, TaskSpec, ZoneSource, accept, amend, read},
+    template::Scope,
+    time::Zone,
+};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+const NOW: &str = "2026-11-23T06:30:00.5Z";
+
+fn catalogue() -> Catalogue {
+    let tool = Descriptor {
+        name: "github.create_issue".to_owned(),
+        sentence: "Creates an issue.".to_owned(),
+        input_schema: json!({
+            "type": "object",
+            "properties": {"repo": {"type": "string"}, "title": {"type": "string"}, "count": {"type": "integer"}},
+            "required": ["repo"],
+            "additionalProperties": false,
+        }),
+        example: json!({"repo": "a/b"}),
+        effect: Effect::Once,
+    };
+    Catalogue {
+        tools: [(tool.name.clone(), tool)].into(),
+        unseen_servers: vec!["calendar".to_owned()],
+        grants: Grants::local(),
+    }
+}
+
+fn judge_with(definition: &Value, catalogue: &Catalogue) -> Result<Accepted, Faults> {
+    let zone = Zone::find("Europe/Chisinau").unwrap();
+    accept(
+        definition,
+        Acceptance {
+            now: NOW.parse().unwrap(),
+            default_zone: Some((&zone, ZoneSource::Machine)),
+            catalogue,
+            limits: &Limits::DEFAULT,
+        },
+    )
+}
+
+fn judge(definition: &Value) -> Result<Accepted, Faults> {
+    judge_with(definition, &catalogue())
+}
+
+fn accepted(definition: &Value) -> Accepted {
+    judge(definition).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn faults(definition: &Value) -> Vec<Fault> {
+    judge(definition).map(drop).unwrap_err().into_iter().collect()
+}
+
+/// The one fault of a definition.
+fn fault(definition: &Value) -> Fault {
+    let found = faults(definition);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found.into_iter().next().unwrap()
+}
+
+/// A manual task with these steps.
+fn task(pipeline: Value) -> Value {
+    json!({"title": "t", "schedule_kind": "manual", "pipeline": pipeline})
+}
+
+/// A manual task with one `inbox.post` and some more fields.
+fn with(fields: Value) -> Value {
+    let mut definition = task(json!([{"uses": "inbox.post", "with": {"text": "hi"}}]));
+    definition.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    definition
+}
+
+const BRIEFING: &str = r#"
+title: Weekday morning briefing
+schedule_kind: rrule
+schedule_expr: FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR;BYHOUR=8;BYMINUTE=30
+timezone: Europe/Chisinau
+params: { city: Chisinau }
+pipeline:
+  - id: weather
+    uses: http.get
+    with: { url: "https://api.example.com/forecast", query: { city: "${params.city}" } }
+    timeout: 30s
+    expect: { type: object, required: [body], properties: { body: { type: object, required: [temperature] } } }
+  - id: tell
+    if: "steps.weather.body.temperature > 25"
+    uses: inbox.post
+    with: { text: "Hot today: ${steps.weather.body.temperature}°C" }
+on_failure:
+  - uses: inbox.post
+    with: { text: "The briefing failed: ${error.message}" }
+"#;
+
+fn briefing() -> Value {
+    read(BRIEFING, &Limits::DEFAULT).unwrap().remove(0)
+}
+
+#[test]
+fn the_example_of_the_specification_is_accepted() {
+    let Accepted { spec, zone_source, warnings, .. } = accepted(&briefing());
+    assert_eq!(zone_source, ZoneSource::Task);
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(spec.timezone, "Europe/Chisinau");
+    assert_eq!(spec.on_failure[0].id, "failure_1");
+    let Element::Step(weather) = &spec.pipeline[0] else { panic!("a step") };
+    assert_eq!(weather.limit(), Duration::from_secs(30));
+}
+
+#[test]
+fn six_different_faults_are_six_faults_each_with_its_path() {
+    let definition = json!({
+        "title": "Broken",
+        "schedule_kind": "cron",
+        "schedule_expr": "*/5 * * * * *",
+        "timezone": "Europe/Chisnau",
+        "priority": 12,
+        "pipeline": [
+            {"id": "weather", "uses": "http.gett", "with": {"url": "https://a.example"}},
+            {"id": "tell", "uses": "inbox.post", "with": {"text": "${steps.wether.body}"}, "if": "steps.weather.status == \"ok\""},
+        ],
+    });
+    let found = faults(&definition);
+    let paths: HashSet<(&str, FaultCode)> = found.iter().map(|it| (it.path.as_str(), it.code)).collect();
+    for expected in [
+        ("$.schedule_expr", FaultCode::BadCron),
+        ("$.timezone", FaultCode::UnknownTimezone),
+        ("$.priority", FaultCode::InvalidValue),
+        ("$.pipeline[0].uses", FaultCode::UnknownAction),
+        ("$.pipeline[1].with.text", FaultCode::UnknownReference),
+        ("$.pipeline[1].if", FaultCode::BadExpression),
+    ] {
+        assert!(paths.contains(&expected), "{expected:?} in {found:#?}");
+    }
+    assert_eq!(found.len(), 6, "{found:#?}");
+    let suggestions: Vec<_> = found.iter().filter_map(|it| it.suggestion.as_deref()).collect();
+    for suggestion in ["Europe/Chisinau", "http.get", "steps.weather", "'ok'"] {
+        assert!(suggestions.contains(&suggestion), "{suggestion} in {suggestions:?}");
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_specification() {
+    let Accepted { spec, zone_source, .. } = accepted(&with(json!({})));
+    assert_eq!(spec.schedule_kind, ScheduleKind::Manual);
+    assert_eq!((spec.timezone.as_str(), zone_source), ("Europe/Chisinau", ZoneSource::Machine));
+    assert_eq!(spec.misfire, Misfire::RunLatest);
+    assert_eq!((spec.misfire_limit, spec.queue_limit, spec.priority, spec.concurrency_limit), (100, 100, 5, 1));
+    assert_eq!(spec.overlap, Overlap::Queue);
+    assert_eq!(spec.run_timeout, Duration::from_hours(1));
+    assert_eq!(spec.pause_after_failures, 10);
+    assert_eq!(spec.retry.max_attempts, 4);
+    assert_eq!(spec.anchored_at.to_string(), "2026-11-23T06:30:00Z");
+    let event = accepted(&with(json!({"schedule_kind": "event", "schedule_expr": "user.email.*"}))).spec;
+    assert_eq!((event.queue_limit, event.overlap), (10_000, Overlap::Queue));
+    let cron = accepted(&with(json!({"schedule_kind": "cron", "schedule_expr": "0 8 * * *"}))).spec;
+    assert_eq!(cron.overlap, Overlap::Skip);
+}
+
+#[test]
+fn durations_are_text_or_whole_seconds() {
+    for (given, seconds) in [(json!("90s"), 90), (json!(90), 90), (json!("90"), 90), (json!("PT2M"), 120)] {
+        assert_eq!(accepted(&with(json!({"run_timeout": given}))).spec.run_timeout, Duration::from_secs(seconds));
+    }
+    assert_eq!(fault(&with(json!({"run_timeout": "1 fortnight"}))).path, "$.run_timeout");
+    assert_eq!(fault(&with(json!({"run_timeout": true}))).code, FaultCode::WrongType);
+    assert_eq!(fault(&with(json!({"run_timeout": 0}))).code, FaultCode::Limit);
+}
+
+#[test]
+fn an_unknown_field_is_a_fault_with_the_nearest_known_one() {
+    let found = fault(&with(json!({"priorty": 3})));
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::UnknownField, "$.priorty"));
+    assert_eq!(found.suggestion.as_deref(), Some("priority"));
+    assert_eq!(fault(&with(json!({"tz": "UTC"}))).suggestion.as_deref(), Some("timezone"));
+    let found = fault(&task(json!([{"uses": "inbox.post", "with": {"text": "a"}, "when": "true"}])));
+    assert_eq!((found.path.as_str(), found.suggestion.as_deref()), ("$.pipeline[0].when", Some("if")));
+}
+
+#[test]
+fn missing_fields_are_named_with_what_belongs_there() {
+    let found = faults(&json!({}));
+    let paths: Vec<_> = found.iter().map(|it| it.path.as_str()).collect();
+    assert_eq!(paths, ["$.title", "$.schedule_kind", "$.pipeline"]);
+    assert!(found.iter().all(|it| it.code == FaultCode::MissingField));
+    assert_eq!(fault(&with(json!({"schedule_kind": "cron"}))).path, "$.schedule_expr");
+    assert_eq!(fault(&task(json!([]))).path, "$.pipeline");
+    assert_eq!(fault(&task(json!([{"id": "a"}]))).path, "$.pipeline[0].uses");
+    assert_eq!(fault(&task(json!(["http.get"]))).path, "$.pipeline[0]");
+}
+
+#[test]
+fn without_any_zone_a_schedule_of_civil_times_is_refused_and_others_are_not() {
+    let catalogue = catalogue();
+    let against =
+        Acceptance { now: NOW.parse().unwrap(), default_zone: None, catalogue: &catalogue, limits: &Limits::DEFAULT };
+    let codes = |definition: Value| -> Vec<FaultCode> {
+        accept(&definition, against).map(drop).unwrap_err().into_iter().map(|it| it.code).collect()
+    };
+    let cron = with(json!({"schedule_kind": "cron", "schedule_expr": "0 8 * * *"}));
+    assert_eq!(codes(cron), [FaultCode::TimezoneRequired]);
+    let once = with(json!({"schedule_kind": "once", "schedule_expr": "2027-01-01T08:00"}));
+    assert_eq!(codes(once), [FaultCode::TimezoneRequired]);
+    let start = with(json!({"starts_at": "2027-01-01T08:00"}));
+    assert_eq!(codes(start), [FaultCode::TimezoneRequired]);
+    let interval = accept(&with(json!({"schedule_kind": "interval", "schedule_expr": "15m"})), against).unwrap();
+    assert_eq!(interval.zone_source, ZoneSource::NotNeeded);
+}
+
+#[test]
+fn a_past_instant_is_refused_and_told_the_present_one_with_offset() {
+    let found = fault(&with(json!({"schedule_kind": "once", "schedule_expr": "2026-11-23T08:00:00+02:00"})));
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::InThePast, "$.schedule_expr"));
+    assert!(found.message.contains("2026-11-23T08:30:00+02:00"), "{found}");
+    let found = fault(&with(json!({"ends_at": "2026-11-01"})));
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::InThePast, "$.ends_at"));
+    accepted(&with(json!({"schedule_kind": "once", "schedule_expr": "+20m"})));
+}
+
+#[test]
+fn a_schedule_that_never_fires_is_refused() {
+    let ended = json!({"schedule_kind": "interval", "schedule_expr": "2d", "ends_at": "2026-11-24T08:00"});
+    let found = fault(&with(ended));
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::NeverFires, "$.ends_at"));
+    let found = fault(&with(json!({"schedule_kind": "cron", "schedule_expr": "0 0 30 2 *"})));
+    assert_eq!(found.path, "$.schedule_expr");
+    let bounds = json!({"starts_at": "2027-02-01", "ends_at": "2027-01-01"});
+    assert_eq!(fault(&with(bounds)).path, "$.ends_at");
+}
+
+#[test]
+fn every_policy_is_read() {
+    let spec = accepted(&with(json!({
+        "description": "d", "starts_at": "2027-01-01T00:00", "ends_at": "2027-06-01T00:00:00Z", "max_runs": 3,
+        "jitter": "5m", "misfire": "run_all", "misfire_limit": 7, "misfire_grace": "1h", "overlap": "allow",
+        "overlap_ignores_waiting": true, "queue_limit": 9, "concurrency_key": "db", "concurrency_limit": 2,
+        "priority": 1, "dedupe_key": "k", "dedupe_window": "1h", "run_timeout": "2h", "pause_after_failures": 0,
+        "retry": {"max_attempts": 2, "backoff": "fixed", "initial": "10m", "errors": ["timeout"]},
+    })))
+    .spec;
+    assert_eq!(spec.starts_at.unwrap().to_string(), "2026-12-31T22:00:00Z");
+    assert_eq!(spec.anchored_at, spec.starts_at.unwrap());
+    assert_eq!((spec.max_runs, spec.misfire_limit, spec.queue_limit, spec.priority), (Some(3), 7, 9, 1));
+    assert_eq!((spec.misfire, spec.overlap), (Misfire::RunAll, Overlap::Allow));
+    assert_eq!(spec.retry.backoff, Backoff::Fixed);
+    assert_eq!((spec.retry.initial, spec.retry.max), (Duration::from_mins(10), Duration::from_mins(10)));
+    assert_eq!(spec.retry.errors, [ErrorKind::Timeout]);
+    assert_eq!(fault(&with(json!({"retry": {"errors": ["outcome_unknown"]}}))).path, "$.retry.errors[0]");
+    assert_eq!(fault(&with(json!({"dedupe_window": "1h"}))).path, "$.dedupe_window");
+    assert_eq!(fault(&with(json!({"max_retries": 1, "retry": {}}))).path, "$.max_retries");
+    assert_eq!(fault(&with(json!({"event_filter": "event.payload"}))).path, "$.event_filter");
+    assert_eq!(fault(&with(json!({"overlap": "alow"}))).suggestion.as_deref(), Some("allow"));
+}
+
+#[test]
+fn ids_match_the_pattern_are_unique_and_have_defaults() {
+    let post = json!({"uses": "inbox.post", "with": {"text": "a"}});
+    let named = |id: &str| json!({"id": id, "uses": "inbox.post", "with": {"text": "a"}});
+    let group = json!({"parallel": [post, post]});
+    let spec = accepted(&task(json!([post, group, post]))).spec;
+    let ids: Vec<_> = spec.steps().map(|step| step.id.as_str()).collect();
+    assert_eq!(ids, ["step_1", "step_2", "step_3", "step_4"]);
+    let found = fault(&task(json!([named("a"), named("a")])));
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::DuplicateId, "$.pipeline[1].id"));
+    let mut both = task(json!([named("a")]));
+    both["on_failure"] = json!([named("a")]);
+    assert_eq!(fault(&both).path, "$.on_failure[0].id");
+    let found = fault(&task(json!([named("my step")])));
+    assert_eq!((found.path.as_str(), found.suggestion.as_deref()), ("$.pipeline[0].id", Some("my_step")));
+    assert_eq!(fault(&task(json!([named("a-b")]))).path, "$.pipeline[0].id");
+    assert!(judge(&json!({"title": "t", "schedule_kind": "manual", "payload": {"pipeline": [named("a-b")]}})).is_ok());
+}
+
+#[test]
+fn groups_do_not_nest_and_take_steps_only() {
+    let post = json!({"uses": "inbox.post", "with": {"text": "a"}});
+    let nested = task(json!([{"parallel": [{"parallel": [post]}]}]));
+    assert_eq!(fault(&nested).path, "$.pipeline[0].parallel[0]");
+    assert_eq!(fault(&task(json!([{"parallel": []}]))).path, "$.pipeline[0].parallel");
+    let conditional = task(json!([{"parallel": [post], "if": "true"}]));
+    assert_eq!(fault(&conditional).path, "$.pipeline[0].if");
+    let lonely = task(json!([{"uses": "inbox.post", "with": {"text": "a"}, "max_parallel": 2}]));
+    assert_eq!(fault(&lonely).path, "$.pipeline[0].max_parallel");
+}
+
+#[test]
+fn an_unknown_reference_is_refused_with_a_suggestion() {
+    let step = |id: &str, text: &str| json!({"id": id, "uses": "inbox.post", "with": {"text": text}});
+    let reference = |text: &str| {
+        let mut definition = task(json!([step("weather", "a"), step("tell", text), step("later", "a")]));
+        definition["params"] = json!({"city": "x"});
+        faults(&definition).remove(0)
+    };
+    for (text, says, suggestion) in [
+        ("${steps.wether.body}", "`steps.wether` names no step", Some("steps.weather")),
+        ("${steps.later.body}", "runs later", None),
+        ("${steps.tell.body}", "this step", None),
+        ("${params.town}", "`params` has city", None),
+        ("${params.cty}", "does not exist", Some("params.city")),
+        ("${weather.body}", "names nothing here", Some("steps.weather.body")),
+        ("${city}", "names nothing here", Some("params.city")),
+        ("${item.x}", "`foreach`", None),
+        ("${index}", "`foreach`", None),
+        ("${error.message}", "`on_failure`", None),
+        ("${secrets.KEY}", "do not exist in this version", None),
+        ("${run.idd}", "`run` has id", Some("run.id")),
+    ] {
+        let found = reference(text);
+        assert_eq!(
+            (found.code, found.path.as_str()),
+            (FaultCode::UnknownReference, "$.pipeline[1].with.text"),
+            "{text}"
+        );
+        assert!(found.message.contains(says), "{text}: {found}");
+        assert_eq!(found.suggestion.as_deref(), suggestion, "{text}");
+    }
+}
+
+#[test]
+fn a_parallel_sibling_has_no_output_yet_and_a_later_step_sees_all_of_them() {
+    let step = |id: &str, text: &str| json!({"id": id, "uses": "inbox.post", "with": {"text": text}});
+    let beside = task(json!([{"id": "both", "parallel": [step("a", "x"), step("b", "${steps.a.x}")]}]));
+    assert!(fault(&beside).message.contains("runs beside it"));
+    let after =
+        task(json!([{"id": "both", "parallel": [step("a", "x"), step("b", "y")]}, step("c", "${[steps.a, steps.b]}")]));
+    accepted(&after);
+    let group = task(json!([{"id": "both", "parallel": [step("a", "x")]}, step("c", "${steps.both}")]));
+    assert!(fault(&group).message.contains("group"));
+}
+
+#[test]
+fn item_and_index_exist_in_with_of_a_foreach_and_the_output_under_save_as() {
+    let definition = task(json!([
+        {"id": "orders", "uses": "http.get", "with": {"url": "https://a.example"}, "save_as": "list"},
+        {"id": "each", "foreach": "${steps.list.body}", "max_parallel": 3, "uses": "inbox.post",
+         "with": {"text": "${index}: ${item.name}"}},
+        {"id": "few", "foreach": [1, "`"], "uses": "inbox.post", "with": {"text": "${item} of ${steps.orders.status}"}},
+    ]));
+    let spec = accepted(&definition).spec;
+    let Element::Step(few) = &spec.pipeline[2] else { panic!("a step") };
+    let items = ordinaut_schema::template::evaluate(few.foreach.as_deref().unwrap(), &Scope::default()).unwrap();
+    assert_eq!(items, json!([1, "`"]));
+    let outside = task(json!([{"foreach": "params.x", "if": "item > 3", "uses": "inbox.post", "with": {"text": "a"}}]));
+    assert_eq!(faults(&outside).len(), 2);
+}
+
+#[test]
+fn a_bad_expression_is_refused_with_its_position() {
+    let definition = task(json!([{"uses": "inbox.post", "with": {"text": "a ${params..x}"}}]));
+    let found = fault(&definition);
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::BadExpression, "$.pipeline[0].with.text"));
+    assert!(found.message.contains("at character 8"), "{found}");
+    let open = task(json!([{"uses": "inbox.post", "with": {"text": "a ${params"}}]));
+    assert_eq!(fault(&open).code, FaultCode::BadTemplate);
+}
+
+#[test]
+fn a_bad_schema_is_refused_and_nothing_is_fetched() {
+    let expect =
+        |schema: Value| task(json!([{"uses": "http.get", "with": {"url": "https://a.example"}, "expect": schema}]));
+    for schema in [
+        json!({"type": "strin"}),
+        json!({"$ref": "https://a.example/schema.json"}),
+        json!({"$ref": "#/$defs/none"}),
+        json!(7),
+        json!({"pattern": "("}),
+    ] {
+        let found = fault(&expect(schema));
+        assert_eq!((found.code, found.path.as_str()), (FaultCode::BadSchema, "$.pipeline[0].expect"));
+    }
+    accepted(&expect(json!({"type": "object"})));
+}
+
+#[test]
+fn an_output_is_judged_whole_by_expect() {
+    let expect = json!({"type": "object", "required": ["body"], "properties": {"body": {"type": "string"}}});
+    assert_eq!(judge_output(&expect, &json!({"body": "x", "status": 200})), Ok(()));
+    let failure = judge_output(&expect, &json!({"body": 3})).unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::InvalidOutput);
+    assert!(failure.message.contains("/body"), "{failure}");
+    assert!(
+        judge_output(&json!({"$ref": "#"}), &json!({})).is_ok()
+            || judge_output(&json!({"$ref": "#"}), &json!({})).is_err()
+    );
+}
+
+#[test]
+fn a_hostile_schema_is_refused_before_it_can_hang_or_overflow() {
+    let chain: Map<String, Value> = (0..40)
+        .map(|n| {
+            let next = json!({"$ref": format!("#/$defs/a{}", n + 1)});
+            (format!("a{n}"), if n == 39 { json!({"type": "object"}) } else { json!({"allOf": [next, next]}) })
+        })
+        .collect();
+    for schema in [
+        json!({"$ref": "#"}),
+        json!({"allOf": [{"$ref": "#"}]}),
+        json!({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}),
+        json!({"not": {"$ref": "#"}}),
+        json!({"properties": {"a": {"$ref": "#/properties/b"}, "b": {"items": {"$ref": "#/properties/a"}}}}),
+        json!({"$ref": "#/$defs/a0", "$defs": chain}),
+    ] {
+        let definition = task(json!([{"uses": "http.get", "with": {"url": "https://a.example"}, "expect": schema}]));
+        assert_eq!(fault(&definition).code, FaultCode::BadSchema);
+        assert_eq!(judge_output(&schema, &json!({"a": 1})).unwrap_err().kind, ErrorKind::InvalidOutput);
+    }
+    let shared = json!({"$defs": {"name": {"type": "string"}},
+                        "properties": {"a": {"$ref": "#/$defs/name"}, "b": {"$ref": "#/$defs/name"}}});
+    assert_eq!(judge_output(&shared, &json!({"a": "x", "b": "y"})), Ok(()));
+    assert!(judge_output(&shared, &json!({"a": "x", "b": 3})).is_err());
+}
+
+#[test]
+fn the_faults_of_a_hostile_definition_are_bounded() {
+    let steps = task(json!(vec![json!(0); 50_000]));
+    let found = faults(&steps);
+    assert!(found.len() <= Faults::MOST);
+    assert!(found.iter().any(|it| it.message.contains("50000 steps")) || found.len() == Faults::MOST);
+    let texts = task(json!([{"uses": "inbox.post", "with": {"text": "${x}".repeat(100_000)}}]));
+    assert!(faults(&texts).len() <= Faults::MOST);
+    let unknown: Map<String, Value> = (0..20_000).map(|n| (format!("field_{n}"), json!(1))).collect();
+    assert!(faults(&with(Value::Object(unknown))).len() <= Faults::MOST);
+    assert_eq!(fault(&with(json!({"timezone": "E".repeat(900_000)}))).code, FaultCode::UnknownTimezone);
+}
+
+#[test]
+fn with_is_judged_against_the_actions_input_and_templates_are_not_typed() {
+    let call = |uses: &str, with: Value| task(json!([{"uses": uses, "with": with}]));
+    for (uses, with, path) in [
+        ("http.get", json!({}), "$.pipeline[0].with.url"),
+        ("http.get", json!({"url": 3}), "$.pipeline[0].with.url"),
+        ("http.get", json!({"url": "ftp://a.example"}), "$.pipeline[0].with.url"),
+        ("http.get", json!({"url": "https://u:p@a.example"}), "$.pipeline[0].with.url"),
+        ("http.get", json!({"url": "https://a.example", "json": {}}), "$.pipeline[0].with.json"),
+        ("http.get", json!({"url": "https://a.example", "timeout": 3}), "$.pipeline[0].with.timeout"),
+        ("http.get", json!({"url": "${params}", "headers": {"X-A": {}}}), "$.pipeline[0].with.headers.X-A"),
+        ("http.post", json!({"url": "https://a.example", "json": 1, "body": "x"}), "$.pipeline[0].with"),
+        ("http.request", json!({"url": "https://a.example", "method": "FETCH"}), "$.pipeline[0].with.method"),
+        ("http.get", json!({"url": "https://a.example", "expected_status": 99}), "$.pipeline[0].with.expected_status"),
+        ("inbox.post", json!({"message": "x"}), "$.pipeline[0].with.message"),
+        ("event.publish", json!({"topic": "a.*"}), "$.pipeline[0].with.topic"),
+        ("github.create_issue", json!({"repo": "a/b", "count": "three"}), "$.pipeline[0].with.count"),
+        ("github.create_issue", json!({"repo": "a/b", "titel": "x"}), "$.pipeline[0].with.titel"),
+    ] {
+        let found = faults(&call(uses, with.clone()));
+        assert!(found.iter().any(|it| it.path == path), "{uses} {with}: {found:#?}");
+    }
+    accepted(&call("github.create_issue", json!({"repo": "${run.id}", "count": "${run.attempt}"})));
+    accepted(&call(
+        "http.get",
+        json!({"url": "${run.id}", "expected_status": [200, "3xx"], "query": "${previous.run}"}),
+    ));
+}
+
+#[test]
+fn an_unknown_action_is_refused_and_one_that_is_not_there_yet_says_so() {
+    let uses = |uses: &str| fault(&task(json!([{"uses": uses}])));
+    assert_eq!(uses("http.gett").suggestion.as_deref(), Some("http.get"));
+    assert_eq!(uses("gihub.create_issue").suggestion.as_deref(), Some("github.create_issue"));
+    assert!(uses("github.close").message.contains("there are github.create_issue"));
+    assert!(uses("notify.send").message.contains("not available in this version"));
+    assert_eq!(uses("fetch").code, FaultCode::UnknownAction);
+}
+
+#[test]
+fn grants_are_checked_and_an_unseen_server_is_a_warning() {
+    let definition = task(json!([{"uses": "github.create_issue", "with": {"repo": "a/b"}}]));
+    let stranger = Catalogue { grants: Grants::default(), ..catalogue() };
+    let found: Vec<_> = judge_with(&definition, &stranger).map(drop).unwrap_err().into_iter().collect();
+    assert_eq!((found[0].code, found[0].path.as_str()), (FaultCode::NotGranted, "$.pipeline[0].uses"));
+    let granted = Grants { tools: vec!["github.create_issue".to_owned()], ..Grants::default() };
+    judge_with(&definition, &Catalogue { grants: granted, ..catalogue() }).unwrap();
+    let unseen = accepted(&task(json!([{"uses": "calendar.list", "with": {"anything": 1}}])));
+    assert!(unseen.warnings[0].contains("calendar"), "{:?}", unseen.warnings);
+}
+
+#[test]
+fn limits_hold() {
+    let post = json!({"uses": "inbox.post", "with": {"text": "a"}});
+    let many = task(json!(vec![post.clone(); 101]));
+    assert_eq!((fault(&many).code, fault(&many).path.as_str()), (FaultCode::Limit, "$.pipeline"));
+    let deep = (0..80).fold(json!(1), |inner, _| json!([inner]));
+    assert_eq!(fault(&with(json!({"params": {"deep": deep}}))).code, FaultCode::Limit);
+    assert_eq!(fault(&with(json!({"description": "x".repeat(2_000_000)}))).code, FaultCode::Limit);
+    assert_eq!(fault(&with(json!({"title": "x".repeat(201)}))).path, "$.title");
+    assert_eq!(fault(&with(json!({"params": {"a": ["\u{0}"]}}))).path, "$.params.a[0]");
+    let costly = json!({"title": "t", "schedule_kind": "interval", "schedule_expr": "5s",
+                        "pipeline": [{"uses": "github.create_issue", "with": {"repo": "a/b"}}]});
+    let found = fault(&costly);
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::Limit, "$.schedule_expr"));
+    assert!(found.message.contains("every 5s"), "{found}");
+    accepted(&with(json!({"schedule_kind": "interval", "schedule_expr": "5s"})));
+}
+
+#[test]
+fn definitions_of_the_original_are_accepted() {
+    let original = json!({
+        "title": "Morning", "schedule_kind": "cron", "schedule_expr": "30 8 * * *", "timezone": "Europe/Chisinau",
+        "created_by": {"agent": "x"}, "priority": 3, "dedupe_key": "m", "dedupe_window_seconds": 600,
+        "max_retries": 3, "backoff_strategy": "exponential_jitter", "concurrency_key": "k",
+        "payload": {"params": {"city": "x"}, "pipeline": [
+            {"id": "get-weather", "uses": "http.get", "with": {"url": "https://a.example/${params.city}"},
+             "save_as": "weather", "timeout_seconds": 20},
+            {"id": "tell", "uses": "inbox.post", "with": {"text": "${steps.weather.body} ${steps.get-weather.status}"},
+             "if": "length(steps.weather.body) > `0`"},
+        ]},
+    });
+    let Accepted { spec, warnings, .. } = accepted(&original);
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("created_by"));
+    assert_eq!((spec.retry.max_attempts, spec.retry.backoff), (4, Backoff::ExponentialJitter));
+    assert_eq!(spec.dedupe_window, Some(Duration::from_mins(10)));
+    let Element::Step(weather) = &spec.pipeline[0] else { panic!("a step") };
+    assert_eq!((weather.id.as_str(), weather.limit()), ("get-weather", Duration::from_secs(20)));
+    assert_eq!(accepted(&spec.to_definition()).spec, spec);
+
+    let event =
+        with(json!({"schedule_kind": "condition", "schedule_expr": "a.b", "event_filter": "event.payload.x > 3"}));
+    assert_eq!(accepted(&event).spec.schedule_kind, ScheduleKind::Event);
+    let mut broken = original.clone();
+    broken["payload"]["pipeline"][1]["with"]["text"] = json!("${steps.wether}");
+    assert_eq!(fault(&broken).path, "$.payload.pipeline[1].with.text");
+    for uses in ["orchestrator.request_approval", "llm.summarize"] {
+        let mut later = original.clone();
+        later["payload"]["pipeline"][1] = json!({"uses": uses, "with": {"a": 1}});
+        assert!(fault(&later).message.contains("not available in this version"));
+    }
+}
+
+#[test]
+fn what_is_written_back_is_accepted_again_as_the_same_spec() {
+    for definition in [
+        briefing(),
+        with(json!({"schedule_kind": "once", "schedule_expr": "+20m"})),
+        with(json!({"schedule_kind": "interval", "schedule_expr": "15m", "starts_at": "2027-01-01", "jitter": 90})),
+        with(json!({"schedule_kind": "cron", "schedule_expr": "@daily", "retry": {"max": "1m"}, "overlap": "queue"})),
+        with(json!({"schedule_kind": "event", "schedule_expr": "a.*", "queue_limit": 5})),
+        task(json!([{"id": "g", "parallel": [{"uses": "inbox.post", "with": {"text": "x"}, "on_error": "continue"}]},
+                    {"uses": "inbox.post", "with": {"text": "$${x}"}, "foreach": [1, 2], "retry": {"max_attempts": 1}}])),
+    ] {
+        let spec = accepted(&definition).spec;
+        let written = spec.to_definition();
+        assert_eq!(accepted(&written).spec, spec, "{written:#}");
+        assert_eq!(TaskSpec::from_stored(spec.to_stored()).unwrap(), spec);
+        assert_eq!(spec.schedule(&Limits::DEFAULT).unwrap().normalised(), spec.schedule_expr);
+    }
+    let written = accepted(&with(json!({}))).spec.to_definition();
+    let keys: Vec<_> = written.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["title", "schedule_kind", "timezone", "anchored_at", "pipeline"]);
+}
+
+#[test]
+fn the_same_definition_later_makes_the_same_task() {
+    let catalogue = catalogue();
+    let zone = Zone::find("Europe/Chisinau").unwrap();
+    let later = Acceptance {
+        now: "2026-12-24T00:00:00Z".parse().unwrap(),
+        default_zone: Some((&zone, ZoneSource::Machine)),
+        catalogue: &catalogue,
+        limits: &Limits::DEFAULT,
+    };
+    for definition in [
+        briefing(),
+        with(json!({"schedule_kind": "once", "schedule_expr": "+20m"})),
+        with(json!({"schedule_kind": "interval", "schedule_expr": "1h"})),
+    ] {
+        let spec = accepted(&definition).spec;
+        assert!(spec.is_made_by(&definition, later));
+        let mut other = definition.clone();
+        other["priority"] = json!(1);
+        assert!(!spec.is_made_by(&other, later));
+    }
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[a-z${}.*\\[\\]'\"@ 0-9+-]{0,12}".prop_map(Value::from),
+        prop::sample::select(vec!["http.get", "cron", "*/5 * * * *", "+20m", "${steps.a.b}", "a"])
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::vec((prop::sample::select(FIELDS.to_vec()), inner), 0..3)
+                .prop_map(|fields| fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        ]
+    })
+}
+
+const FIELDS: [&str; 16] = [
+    "id",
+    "uses",
+    "with",
+    "if",
+    "foreach",
+    "parallel",
+    "retry",
+    "expect",
+    "url",
+    "text",
+    "payload",
+    "params",
+    "pipeline",
+    "schedule_expr",
+    "timezone",
+    "starts_at",
+];
+
+proptest! {
+    /// Whatever stands in a field: faults or a spec, never a panic, and every fault has a path from the root.
+    #[test]
+    fn accepting_never_panics(field in prop::sample::select(FIELDS.to_vec()), value in values(), step in values()) {
+        let mut definition = briefing();
+        definition["pipeline"][0][field] = step;
+        definition[field] = value;
+        if let Err(faults) = judge(&definition) {
+            prop_assert!(faults.into_iter().all(|fault| fault.path.starts_with('$') && !fault.message.is_empty()));
+        }
+    }
+
+    #[test]
+    fn reading_never_panics(text in "[a-z:&*@!\\-\\[\\]{}'\",#|>%\n ]{0,60}") {
+        drop(read(&text, &Limits::DEFAULT));
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().unwrap()
+}
+
+#[test]
+fn an_amendment_changes_clears_and_replaces_single_steps() {
+    let spec = accepted(&briefing()).spec;
+    let none = Map::new();
+    let made = amend(
+        &spec,
+        &object(json!({"priority": 2, "max_retries": 1})),
+        &["on_failure".to_owned()],
+        &object(json!({"tell": {"uses": "inbox.post", "with": {"text": "new"}}})),
+    )
+    .unwrap();
+    let amended = accepted(&made).spec;
+    assert_eq!((amended.priority, amended.retry.max_attempts, amended.on_failure.len()), (2, 2, 0));
+    let Element::Step(tell) = &amended.pipeline[1] else { panic!("a step") };
+    assert_eq!((tell.id.as_str(), tell.with["text"].as_str(), tell.condition.as_deref()), ("tell", Some("new"), None));
+    assert_eq!(amended.anchored_at, spec.anchored_at);
+
+    let found =
+        amend(&spec, &none, &["title".to_owned(), "priorty".to_owned()], &object(json!({"tel": {}}))).unwrap_err();
+    let paths: Vec<_> = found.as_slice().iter().map(|it| (it.path.as_str(), it.suggestion.as_deref())).collect();
+    assert_eq!(paths, [("$.clear[0]", None), ("$.clear[1]", Some("priority")), ("$.steps.tel", Some("tell"))]);
+}
+
+#[test]
+fn an_amended_schedule_counts_anew_and_any_other_change_does_not() {
+    let spec = accepted(&with(json!({"schedule_kind": "interval", "schedule_expr": "1h"}))).spec;
+    let none = Map::new();
+    let kept = amend(&spec, &object(json!({"title": "u"})), &[], &none).unwrap();
+    assert_eq!(kept["anchored_at"], json!("2026-11-23T06:30:00Z"));
+    let moved = amend(&spec, &object(json!({"schedule_expr": "2h"})), &[], &none).unwrap();
+    assert_eq!(moved.get("anchored_at"), None);
+    let manual = amend(&spec, &object(json!({"schedule_kind": "manual"})), &[], &none).unwrap();
+    assert_eq!(accepted(&manual).spec.schedule_kind, ScheduleKind::Manual);
+}
+
+#[test]
+fn json_and_yaml_are_read_and_several_definitions_at_once() {
+    let limits = Limits::DEFAULT;
+    assert_eq!(read(r#"{"a": 1}"#, &limits).unwrap(), [json!({"a": 1})]);
+    assert_eq!(read("a: 1\n---\na: 2\n", &limits).unwrap(), [json!({"a": 1}), json!({"a": 2})]);
+    assert_eq!(read("- a: 1\n- a: 2\n", &limits).unwrap(), [json!({"a": 1}), json!({"a": 2})]);
+    assert_eq!(read("[{a: yes, b: 012, c: 1_000, d: ~}]", &limits).unwrap()[0]["a"], json!("yes"));
+    assert_eq!(read("on: off\nx: true", &limits).unwrap(), [json!({"on": "off", "x": true})]);
+    assert!(read("", &limits).is_err());
+    assert!(read("# nothing\n", &limits).is_err());
+}
+
+#[test]
+fn what_yaml_may_not_have_is_refused_with_line_and_column() {
+    let refused = |text: &str| {
+        let found = read(text, &Limits::DEFAULT).unwrap_err();
+        assert_eq!(found.as_slice()[0].code, FaultCode::Syntax);
+        found.as_slice()[0].clone()
+    };
+    for (text, says) in [
+        ("a: 1\na: 2\n", "`a` stands twice (line 2, column 1)"),
+        ("a: &x 1\nb: *x\n", "line"),
+        ("base: {a: 1}\nb:\n  <<: {c: 2}\n", "merge keys"),
+        ("schedule_kind: cron\nschedule_expr: */5 * * * *\n", "must be quoted"),
+        ("schedule_kind: cron\nschedule_expr: * * * * *\n", "must be quoted"),
+        ("schedule_kind: cron\nschedule_expr: @daily\n", "must be quoted"),
+        ("a: [1,\n", "line"),
+        ("{\"a\": 1 \"b\": 2}", "line 1 column 9"),
+        ("{\"a\": 1, \"a\": 2}", "stands twice"),
+        ("a: !!python/object x\n", "line"),
+    ] {
+        let found = refused(text);
+        assert!(found.message.contains(says), "{text}: {found}");
+    }
+    assert_eq!(refused("schedule_expr: @daily\n").suggestion.as_deref(), Some("\"@daily\""));
+    let bomb = format!("a: {}", "[".repeat(10_000));
+    read(&bomb, &Limits::DEFAULT).unwrap_err();
+}
+
+#[test]
+fn every_built_in_action_has_an_example_that_validates() {
+    let names: Vec<_> = built_in().iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "http.request",
+            "http.get",
+            "http.post",
+            "http.put",
+            "http.patch",
+            "http.delete",
+            "http.head",
+            "inbox.post",
+            "event.publish",
+            "data.transform",
+            "data.assert"
+        ]
+    );
+    for descriptor in built_in() {
+        let mut definition = task(json!([
+            {"id": "weather", "uses": "http.get", "with": {"url": "https://a.example"}},
+            {"id": "orders", "uses": "http.get", "with": {"url": "https://a.example"}},
+            {"id": "report", "uses": "http.get", "with": {"url": "https://a.example"}},
+            {"uses": descriptor.name, "with": descriptor.example},
+        ]));
+        definition["params"] = json!({"city": "x", "name": "x", "id": 1});
+        accepted(&definition);
+        assert!(descriptor.sentence.ends_with('.') && descriptor.input_schema["additionalProperties"] == json!(false));
+    }
+}
+
+#[test]
+fn the_effect_of_a_step_is_its_actions_unless_it_says_otherwise() {
+    let catalogue = catalogue();
+    let effect = |step: Value| {
+        let Element::Step(step) = accepted(&task(json!([step]))).spec.pipeline.remove(0) else { panic!("a step") };
+        step.effect(&catalogue)
+    };
+    let url = json!({"url": "https://a.example"});
+    assert_eq!(effect(json!({"uses": "http.get", "with": url})), Effect::Idempotent);
+    assert_eq!(effect(json!({"uses": "http.post", "with": url})), Effect::Once);
+    assert_eq!(effect(json!({"uses": "http.post", "with": url, "idempotent": true})), Effect::Idempotent);
+    assert_eq!(effect(json!({"uses": "http.get", "with": url, "idempotent": false})), Effect::Once);
+    let request =
+        |method: &str| json!({"uses": "http.request", "with": {"url": "https://a.example", "method": method}});
+    assert_eq!(effect(request("PUT")), Effect::Idempotent);
+    assert_eq!(effect(request("POST")), Effect::Once);
+    assert_eq!(effect(request("${run.id}")), Effect::Once);
+    assert_eq!(effect(json!({"uses": "data.assert", "with": {"that": true, "message": "m"}})), Effect::Pure);
+    assert_eq!(effect(json!({"uses": "github.create_issue", "with": {"repo": "a"}})), Effect::Once);
+}
+
+#[test]
+fn expressions_of_data_steps_are_judged_as_expressions() {
+    let path = |uses: &str, with: Value| fault(&task(json!([{"uses": uses, "with": with}]))).path;
+    assert_eq!(path("data.transform", json!({"expr": "steps.x"})), "$.pipeline[0].with.expr");
+    assert_eq!(path("data.transform", json!({"expr": "a ==", "input": [1]})), "$.pipeline[0].with.expr");
+    assert_eq!(path("data.transform", json!({"expr": "a", "input": "${steps.x}"})), "$.pipeline[0].with.input");
+    assert_eq!(path("data.assert", json!({"that": "${run.id} == 'x'", "message": "m"})), "$.pipeline[0].with.that");
+    accepted(&task(json!([{"uses": "data.transform", "with": {"expr": "anything.in.it", "input": {}}}])));
+    accepted(&task(json!([{"uses": "data.assert", "with": {"that": "${run.id == 'x'}", "message": "m ${run.id}"}}])));
+}
