@@ -47,9 +47,9 @@ pub(crate) struct NextArgs {
 }
 
 /// The exit code of a schedule that is refused.
-const REFUSED: u8 = 1;
+const REFUSED: u8 = 2;
 
-/// Runs the command: 0 when the schedule is valid, 1 when it is refused.
+/// Runs the command: 0 when the schedule is valid, 2 when it is refused.
 pub(crate) fn run(args: &NextArgs, now: Timestamp, machine_zone: Option<&Zone>) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     if args.jsonl {

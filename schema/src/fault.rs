@@ -85,12 +85,17 @@ pub enum FaultCode {
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
+    /// As many as anybody mends in one go; the rest of a hostile definition's are dropped.
+    pub const MOST: usize = 200;
+
     pub fn push(&mut self, fault: Fault) {
-        self.0.push(fault);
+        if self.0.len() < Self::MOST {
+            self.0.push(fault);
+        }
     }
 
     pub fn add(&mut self, path: impl Into<String>, code: FaultCode, message: impl Into<String>) {
-        self.0.push(Fault::new(path, code, message));
+        self.push(Fault::new(path, code, message));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -115,7 +120,7 @@ impl From<Fault> for Faults {
 
 impl Extend<Fault> for Faults {
     fn extend<I: IntoIterator<Item = Fault>>(&mut self, faults: I) {
-        self.0.extend(faults);
+        faults.into_iter().for_each(|fault| self.push(fault));
     }
 }
 
@@ -150,8 +155,10 @@ impl std::error::Error for Faults {}
 
 /// The candidate nearest to `wrong`, when it is near enough to be a slip.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // A slip of a name is about as long as the name; the distance costs the product of both lengths.
     candidates
         .into_iter()
+        .filter(|candidate| wrong.len() <= candidate.len() * 2 + 3)
         .map(|candidate| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).clamp(1, 3))
         .min()

@@ -20,6 +20,9 @@ pub(crate) struct Fields<'a, 'f> {
     pub(crate) faults: &'f mut Faults,
 }
 
+/// How many unknown fields of one object are named.
+const SHOWN: usize = 20;
+
 /// Words that people write for a field: `(written, meant)`.
 pub(crate) type Synonyms = &'static [(&'static str, &'static str)];
 
@@ -169,7 +172,7 @@ impl<'a, 'f> Fields<'a, 'f> {
 
     /// Refuses every field that was not asked for.
     pub(crate) fn finish(self, what: &str, synonyms: Synonyms) {
-        for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
+        for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())).take(SHOWN) {
             let meant = synonyms.iter().find(|(written, _)| written == name).map(|(_, meant)| *meant);
             let near = meant.or_else(|| nearest(name, self.known.iter().copied()));
             let fault = Fault::new(

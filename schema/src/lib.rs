@@ -18,6 +18,7 @@ pub mod event;
 pub mod fault;
 mod fields;
 pub mod id;
+mod json_schema;
 pub mod limits;
 pub mod pipeline;
 pub mod planning;

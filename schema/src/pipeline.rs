@@ -10,15 +10,14 @@ pub(crate) mod read;
 use std::{collections::BTreeMap, slice, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     action::{Catalogue, Effect},
     condition::Condition,
     fault::Fault,
     retry::Retry,
-    run::{StepFailure, text_enum},
-    template::{self, Scope, has_template},
+    run::text_enum,
     time::duration_text,
 };
 
@@ -112,10 +111,10 @@ impl Step {
     pub fn effect(&self, catalogue: &Catalogue) -> Effect {
         let declared = catalogue.find(&self.uses).map_or(Effect::Once, |descriptor| descriptor.effect);
         let declared = if self.uses == "http.request" { self.effect_of_method() } else { declared };
-        match self.idempotent {
-            Some(false) => Effect::Once,
-            Some(true) if declared == Effect::Once => Effect::Idempotent,
-            Some(true) | None => declared,
+        match (declared, self.idempotent) {
+            (Effect::Pure, _) | (_, None) => declared,
+            (_, Some(true)) => Effect::Idempotent,
+            (_, Some(false)) => Effect::Once,
         }
     }
 
@@ -124,37 +123,6 @@ impl Step {
         match method.trim().to_ascii_uppercase().as_str() {
             "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" => Effect::Idempotent,
             _ => Effect::Once,
-        }
-    }
-
-    /// The input of a call: `with`, rendered.
-    ///
-    /// The expressions of `data.*` are judged here, where the scope is, so that the actions see values only:
-    /// `data.transform` without `input` becomes `{value}`, `that` of `data.assert` its value.
-    ///
-    /// # Errors
-    /// `template`.
-    pub fn render_input(&self, scope: &Scope) -> Result<Value, StepFailure> {
-        let with = match &self.with {
-            Value::Null => return Ok(Value::Object(Map::new())),
-            with => with,
-        };
-        match (self.uses.as_str(), with.get("expr"), with.get("input"), with.get("that")) {
-            ("data.transform", Some(Value::String(expr)), None, _) => {
-                Ok(Value::Object(Map::from_iter([("value".to_owned(), template::evaluate(expr, scope)?)])))
-            }
-            ("data.transform", Some(expr), Some(input), _) => Ok(Value::Object(Map::from_iter([
-                ("expr".to_owned(), expr.clone()),
-                ("input".to_owned(), template::render(input, scope)?),
-            ]))),
-            ("data.assert", _, _, Some(Value::String(that))) if !has_template(that) => {
-                let mut input = with.clone();
-                input["that"] = template::evaluate(that, scope)?;
-                let message = with.get("message").unwrap_or(&Value::Null);
-                input["message"] = template::render(message, scope)?;
-                Ok(input)
-            }
-            _ => template::render(with, scope),
         }
     }
 

@@ -264,7 +264,8 @@ impl Plan {
     }
 
     fn conclude(&mut self, standing: &Standing, next_due: Option<Timestamp>, now: Timestamp) {
-        self.ended = self.next_occurrence_at.is_none();
+        // A task that waits for events or requests has no cursor, and is looked at only because its pause may end.
+        self.ended = self.next_occurrence_at.is_none() && standing.next_occurrence_at.is_some();
         let paused = standing.paused && !self.resumed;
         let grown_old = self.open.is_some_and(|open| open.opened_at + STRETCH_AGE <= now);
         if self.ended || grown_old || (self.resumed && self.runs.is_empty()) {

@@ -9,12 +9,15 @@
 //! text to `null`, and reads `!a.b` as `(!a).b`. It is kept as the oracle of the tests.
 //!
 //! - `split` finds the templates in a text; `lexer` and `parser` read one; `references` tells what it names
-//! - `evaluator` and `functions` find its value, on a fuel that bounds time and memory
+//! - `evaluator`, `order` and `functions` find its value, on a `fuel` that bounds time and memory
 
 mod evaluator;
 mod expression;
+mod fuel;
 mod functions;
 mod lexer;
+mod node;
+mod order;
 mod parser;
 mod references;
 mod split;
@@ -27,7 +30,8 @@ pub use expression::{Expression, ExpressionError};
 pub use references::Reference;
 pub use split::{Part, has_template, split};
 
-use evaluator::{Data, Fuel};
+use evaluator::Data;
+use fuel::Fuel;
 
 /// What expressions may name, fixed for one step.
 #[derive(Debug, Clone, Default)]

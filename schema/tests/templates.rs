@@ -1,5 +1,7 @@
 //! Templates and expressions, sentence by sentence of SPEC section 4.
 
+#![expect(clippy::unwrap_used, reason = "tests read better so")]
+
 use ordinaut_schema::{
     condition::Condition,
     run::ErrorKind,

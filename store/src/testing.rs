@@ -13,7 +13,7 @@ mod fixture;
 mod private;
 mod servers;
 
-pub use database::{Database, database};
+pub use database::{Database, EndedRun, database};
 pub use fixture::*;
 pub use private::PrivateServers;
 pub use servers::Servers;

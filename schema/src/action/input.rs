@@ -5,12 +5,13 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
 
 use crate::{
     event::check_published_topic,
     fault::{Fault, FaultCode, Faults, child, nearest},
+    json_schema,
     template::has_template,
 };
 
@@ -20,16 +21,15 @@ static BUILT_IN: LazyLock<BTreeMap<&'static str, Validator>> = LazyLock::new(|| 
     built_in()
         .iter()
         .map(|descriptor| {
-            let validator = compile(&descriptor.input_schema).expect("the schemas of built-in actions are valid");
+            let validator = json_schema::compile(&descriptor.input_schema, None)
+                .expect("the schemas of built-in actions are valid");
             (descriptor.name.as_str(), validator)
         })
         .collect()
 });
 
-/// Schemas come from strangers: nothing is fetched, and patterns are matched in linear time.
-fn compile(schema: &Value) -> Option<Validator> {
-    jsonschema::options().offline().with_pattern_options(PatternOptions::regex()).build(schema).ok()
-}
+/// How many unknown keys of one object are named.
+const SHOWN: usize = 20;
 
 /// Fields of a step that people put into `with`.
 const STEP_FIELDS: [&str; 9] =
@@ -45,7 +45,7 @@ pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue,
     } else {
         let Some(tool) = catalogue.tools.get(uses) else { return };
         // A tool whose server declares a schema that cannot be read is judged by the server, at the call.
-        let Some(validator) = compile(&tool.input_schema) else { return };
+        let Ok(validator) = json_schema::compile(&tool.input_schema, None) else { return };
         compiled = validator;
         &compiled
     };
@@ -85,6 +85,7 @@ fn explain(error: &ValidationError<'_>, uses: &str, path: &str, allowed: Option<
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
             .iter()
+            .take(SHOWN)
             .map(|name| {
                 let top = error.instance_path().as_str().is_empty();
                 let known: Vec<&str> = allowed
@@ -101,7 +102,10 @@ fn explain(error: &ValidationError<'_>, uses: &str, path: &str, allowed: Option<
             let name = property.as_str().unwrap_or_default();
             vec![Fault::new(child(&at, name), FaultCode::BadInput, format!("`{uses}` needs `{name}`"))]
         }
-        _ => vec![Fault::new(at, FaultCode::BadInput, format!("`{uses}`: {error}"))],
+        _ => {
+            let text: String = error.to_string().chars().take(300).collect();
+            vec![Fault::new(at, FaultCode::BadInput, format!("`{uses}`: {text}"))]
+        }
     }
 }
 

@@ -139,8 +139,9 @@ impl<'a> Checker<'a> {
                         self.faults.push(condition::fault(&at, &error));
                     }
                 }
-                ("data.transform", "expr", Value::String(text)) => self.bare(text, &at, place),
-                ("data.assert", "that", Value::String(text)) if !has_template(text) => self.bare(text, &at, place),
+                ("data.transform", "expr", Value::String(text)) | ("data.assert", "that", Value::String(text)) => {
+                    self.bare(text, &at, place);
+                }
                 _ => self.templates(value, &at, place),
             }
         }

@@ -1,25 +1,20 @@
 //! `expect`: the JSON Schema (2020-12) that a step's whole output must satisfy.
 //!
-//! Schemas come from callers: references out of the schema are refused, patterns are matched in linear time.
+//! Schemas come from callers, hence the bounds of [`json_schema`](crate::json_schema).
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{Draft, Validator};
 use serde_json::Value;
 
-use crate::run::{ErrorKind, StepFailure};
+use crate::{
+    json_schema,
+    run::{ErrorKind, StepFailure},
+};
 
 /// How many of an output's faults a failure names.
 const SHOWN: usize = 3;
 
 pub(super) fn compile(schema: &Value) -> Result<Validator, String> {
-    if !schema.is_object() && !schema.is_boolean() {
-        return Err("a JSON Schema is an object".to_owned());
-    }
-    jsonschema::draft202012::options().offline().with_pattern_options(PatternOptions::regex()).build(schema).map_err(
-        |error| {
-            let at = error.instance_path().as_str();
-            if at.is_empty() { error.to_string() } else { format!("{error} (at `{at}`)") }
-        },
-    )
+    json_schema::compile(schema, Some(Draft::Draft202012))
 }
 
 /// Judges what a step returned.

@@ -50,13 +50,16 @@ pub(crate) struct Reader<'a> {
     pub(crate) faults: &'a mut Faults,
     /// Where each id was first seen.
     ids: BTreeMap<String, String>,
-    steps: usize,
+    /// How many steps were met.
+    pub(crate) steps: usize,
+    /// The number of the last step in its list: the default ids.
+    numbered: usize,
     groups: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(limits: &'a Limits, dashes: bool, faults: &'a mut Faults) -> Self {
-        Self { limits, dashes, faults, ids: BTreeMap::new(), steps: 0, groups: 0 }
+        Self { limits, dashes, faults, ids: BTreeMap::new(), steps: 0, numbered: 0, groups: 0 }
     }
 
     pub(crate) fn pipeline(&mut self, items: &[Value], path: &str) -> Vec<Element> {
@@ -71,7 +74,7 @@ impl<'a> Reader<'a> {
                 }
             })
             .collect();
-        self.steps = 0;
+        self.numbered = 0;
         elements
     }
 
@@ -106,6 +109,9 @@ impl<'a> Reader<'a> {
             let path = format!("{at}[{n}]");
             if member.get("parallel").is_some() {
                 self.faults.add(&path, FaultCode::InvalidValue, "`parallel` groups do not nest; put its steps here");
+            } else if self.steps > self.limits.steps {
+                // Counted, so that the limit says how many there are, and not read.
+                self.steps += 1;
             } else {
                 parallel.push(self.step(member, &path, "step"));
             }
@@ -115,6 +121,7 @@ impl<'a> Reader<'a> {
 
     fn step(&mut self, item: &Value, path: &str, prefix: &str) -> Step {
         self.steps += 1;
+        self.numbered += 1;
         let empty = Map::new();
         if !item.is_object() {
             self.faults.add(
@@ -152,7 +159,7 @@ impl<'a> Reader<'a> {
         }
         fields.finish("a step", STEP_SYNONYMS);
 
-        let number = self.steps;
+        let number = self.numbered;
         let id = self.identifier(id, || format!("{prefix}_{number}"), path);
         if let Some(name) = &save_as {
             self.judge_name(name, &format!("{path}.save_as"), "save_as");

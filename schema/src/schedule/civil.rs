@@ -118,8 +118,10 @@ pub(crate) fn first_elapsed(
         if stretch.holds_until(candidate) {
             return Ok(Some(candidate));
         }
-        // Nothing matches before `found`, under any offset, so most of the way there can be skipped.
-        at = stretch.end().max(candidate - NEAR);
+        // Nothing matches between here and `found`, so most of the way can be skipped; except across a change so
+        // near that the wall clock may go back to before here.
+        let end = stretch.end();
+        at = if end - at < NEAR { end } else { end.max(candidate - NEAR) };
     }
 }
 

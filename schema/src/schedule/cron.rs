@@ -1,12 +1,14 @@
 //! Cron: the dialect of crontab(5), in a zone.
 //!
-//! [`fields`] reads the five fields with errors that teach, [`matcher`] has `saffron` match civil times, [`sentence`]
+//! [`shape`], [`fields`] and [`marks`] read it with errors that teach, [`matcher`] has `saffron` match civil times, [`sentence`]
 //! says in English what was read. What is decided here is daylight saving: a wildcard schedule goes by elapsed real
 //! time, a fixed-time one is shifted out of gaps and runs once in folds.
 
 pub(crate) mod fields;
+mod marks;
 mod matcher;
 mod sentence;
+mod shape;
 
 use super::{DstShift, GaveUp, civil};
 use crate::{

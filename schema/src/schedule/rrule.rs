@@ -1,6 +1,6 @@
 //! RFC 5545 recurrence sets: DTSTART, one to four RRULE, RDATE and EXDATE, in a zone.
 //!
-//! [`text`] reads the lines and [`rule`] the parts, strictly; [`days`] has `rrule` say which days a rule allows;
+//! [`text`] reads the lines, [`rule`] and [`values`] the parts, strictly; [`days`] has `rrule` say which days a rule allows;
 //! [`periods`] (days and coarser, fixed times) and [`elapsed`] (hours and finer, real time) search from any point,
 //! so the age of DTSTART costs nothing. COUNT becomes an end when the rule is read. The set is a union: what two
 //! rules name, or a rule and an RDATE, happens once.
@@ -13,6 +13,7 @@ mod rule;
 mod sentence;
 mod text;
 mod times;
+mod values;
 
 use jiff::Timestamp;
 

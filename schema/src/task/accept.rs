@@ -8,7 +8,7 @@ use crate::{
     action::split_tool,
     fault::{Fault, FaultCode, Faults},
     fields::{Fields, Synonyms, kind_of},
-    pipeline::{self, Element, Step, check::Checker, read::Reader},
+    pipeline::{self, check::Checker, read::Reader},
     retry::Retry,
     schedule::{Misfire, Overlap, ScheduleKind},
 };
@@ -76,9 +76,13 @@ pub(super) fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Acce
     let body = adapted.body;
     let (pipeline_path, failure_path) = (format!("{body}.pipeline"), on_failure_path(map, body));
     let mut reader = Reader::new(against.limits, adapted.is_original(), fields.faults);
-    let pipeline = reader.pipeline(items, &pipeline_path);
-    let on_failure = reader.on_failure(handlers, &failure_path);
-    count_steps(&mut fields, &pipeline, &on_failure, against.limits.steps);
+    let most = against.limits.steps;
+    let pipeline = reader.pipeline(&items[..items.len().min(most)], &pipeline_path);
+    let on_failure = reader.on_failure(&handlers[..handlers.len().min(most)], &failure_path);
+    let steps = reader.steps.max(items.len() + handlers.len());
+    if steps > most {
+        fields.fault("pipeline", FaultCode::Limit, format!("{steps} steps; a definition has at most {most}"));
+    }
 
     let mut checker =
         Checker::new(&pipeline, &on_failure, &params, against.catalogue, against.limits, fields.faults, &mut warnings);
@@ -121,13 +125,6 @@ pub(super) fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Acce
 /// `on_failure` may stand beside `payload` or in it.
 fn on_failure_path(definition: &Map<String, Value>, body: &str) -> String {
     if definition.contains_key("on_failure") { "$.on_failure".to_owned() } else { format!("{body}.on_failure") }
-}
-
-fn count_steps(fields: &mut Fields<'_, '_>, pipeline: &[Element], on_failure: &[Step], most: usize) {
-    let steps = pipeline::steps(pipeline).count() + on_failure.len();
-    if steps > most {
-        fields.fault("pipeline", FaultCode::Limit, format!("{steps} steps; a definition has at most {most}"));
-    }
 }
 
 /// A spec with the policies of the definition and nothing else.

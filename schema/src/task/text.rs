@@ -92,13 +92,19 @@ fn explain(text: &str, error: &serde_saphyr::Error) -> Fault {
         serde_saphyr::Error::MergeKeyNotAllowed { .. } => {
             "merge keys (`<<`) are not supported; write the fields out".to_owned()
         }
-        other => first_line(&other.to_string()),
+        serde_saphyr::Error::DuplicateMappingKey { key, .. } => match key {
+            Some(key) => format!("the key `{key}` stands twice"),
+            None => "a key stands twice".to_owned(),
+        },
+        other => bare_reason(&other.to_string()),
     };
     syntax(format!("this is neither JSON nor YAML: {reason} (line {line}, column {column})"), None)
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// The parser's own words without the place, which is told once, by us.
+fn bare_reason(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.rsplit_once(" at line ").map_or(line, |(reason, _)| reason).to_owned()
 }
 
 /// A value that opens with a sign that YAML keeps for itself, and the same value in quotes.

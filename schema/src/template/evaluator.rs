@@ -3,53 +3,18 @@
 //! Values are borrowed from the scope as long as possible. What has to be made is paid for from a [`Fuel`], as is
 //! each step of the walk, so that no expression makes more than a few mebibytes or runs for long.
 
-use std::{borrow::Cow, cell::Cell};
+use std::borrow::Cow;
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::{
     Scope,
+    fuel::{Fuel, MAX_DEPTH, VALUE_COST, is_deeper_than, size},
     functions::{Argument, Function},
     is_truthy,
-    lexer::Comparator,
-    parser::Node,
+    node::Node,
+    order::compare,
 };
-
-/// What rendering one input may cost: bytes made and nodes walked.
-#[derive(Debug)]
-pub(crate) struct Fuel {
-    left: Cell<usize>,
-}
-
-/// The default of [`Fuel`]: twice the journal of a run.
-const FUEL: usize = 8 * 1024 * 1024;
-/// How deep a result may be: what `serde_json` reads back.
-const MAX_DEPTH: usize = 100;
-/// What a value costs beside its text.
-const VALUE_COST: usize = 16;
-
-impl Default for Fuel {
-    fn default() -> Self {
-        Self { left: Cell::new(FUEL) }
-    }
-}
-
-impl Fuel {
-    /// Pays `cost`.
-    pub(crate) fn spend(&self, cost: usize) -> Result<(), String> {
-        self.hold(cost)?;
-        self.left.set(self.left.get() - cost);
-        Ok(())
-    }
-
-    /// Whether `cost` could be paid.
-    pub(crate) fn hold(&self, cost: usize) -> Result<(), String> {
-        if cost > self.left.get() {
-            return Err(format!("it makes more than {} MiB of values; ask for less at once", FUEL / 1024 / 1024));
-        }
-        Ok(())
-    }
-}
 
 /// The document that an expression is read against.
 #[derive(Debug, Clone, Copy)]
@@ -102,24 +67,6 @@ impl<'v> Data<'v> {
                 Ok(Cow::Owned(Value::Object(all)))
             }
         }
-    }
-}
-
-pub(super) fn size(value: &Value) -> usize {
-    VALUE_COST
-        + match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-            Value::String(text) => text.len(),
-            Value::Array(items) => items.iter().map(size).sum(),
-            Value::Object(fields) => fields.iter().map(|(key, field)| key.len() + size(field)).sum(),
-        }
-}
-
-fn is_deeper_than(value: &Value, limit: usize) -> bool {
-    match value {
-        Value::Array(items) => limit == 0 || items.iter().any(|item| is_deeper_than(item, limit - 1)),
-        Value::Object(fields) => limit == 0 || fields.values().any(|field| is_deeper_than(field, limit - 1)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
@@ -362,75 +309,4 @@ fn slice(length: usize, from: Option<i64>, to: Option<i64>, step: i64) -> Vec<us
         at = at.saturating_add(step);
     }
     places
-}
-
-fn compare(comparator: Comparator, left: &Value, right: &Value) -> Result<bool, String> {
-    let ordering = match comparator {
-        Comparator::Equal => return Ok(equal(left, right)),
-        Comparator::NotEqual => return Ok(!equal(left, right)),
-        _ => order(left, right).ok_or_else(|| {
-            format!(
-                "`{}` orders two numbers or two instants, not {} and {}",
-                comparator.as_str(),
-                brief(left),
-                brief(right)
-            )
-        })?,
-    };
-    Ok(match comparator {
-        Comparator::Less => ordering.is_lt(),
-        Comparator::LessOrEqual => ordering.is_le(),
-        Comparator::Greater => ordering.is_gt(),
-        Comparator::GreaterOrEqual => ordering.is_ge(),
-        Comparator::Equal | Comparator::NotEqual => unreachable!("answered above"),
-    })
-}
-
-/// Numbers by value, RFC 3339 texts by instant; nothing else has an order.
-fn order(left: &Value, right: &Value) -> Option<std::cmp::Ordering> {
-    match (left, right) {
-        (Value::Number(left), Value::Number(right)) => Some(order_numbers(left, right)),
-        (Value::String(left), Value::String(right)) => {
-            let (left, right): (jiff::Timestamp, jiff::Timestamp) = (left.parse().ok()?, right.parse().ok()?);
-            Some(left.cmp(&right))
-        }
-        _ => None,
-    }
-}
-
-pub(super) fn order_numbers(left: &Number, right: &Number) -> std::cmp::Ordering {
-    match (left.as_i128(), right.as_i128()) {
-        (Some(left), Some(right)) => left.cmp(&right),
-        _ => left.as_f64().unwrap_or(0.0).total_cmp(&right.as_f64().unwrap_or(0.0)),
-    }
-}
-
-/// Equality of JSON: `1` and `1.0` are one number.
-pub(super) fn equal(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Number(left), Value::Number(right)) => order_numbers(left, right).is_eq(),
-        (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal(left, right))
-        }
-        (Value::Object(left), Value::Object(right)) => {
-            left.len() == right.len()
-                && left.iter().all(|(key, left)| right.get(key).is_some_and(|right| equal(left, right)))
-        }
-        _ => left == right,
-    }
-}
-
-/// A value as an error names it.
-pub(super) fn brief(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(it) => it.to_string(),
-        Value::Number(number) => format!("the number {number}"),
-        Value::String(text) if text.chars().count() > 40 => {
-            format!("the text '{}…'", text.chars().take(40).collect::<String>())
-        }
-        Value::String(text) => format!("the text '{text}'"),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-    }
 }

@@ -8,9 +8,10 @@ use crate::run::{ErrorKind, StepFailure};
 
 use super::{
     Part, Reference, Scope,
-    evaluator::{Data, Evaluator, Fuel},
-    parser::{self, Node},
-    references,
+    evaluator::{Data, Evaluator},
+    fuel::Fuel,
+    node::Node,
+    parser, references,
     split::split,
 };
 

@@ -11,10 +11,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{
-    evaluator::{Evaluator, brief},
-    parser::Node,
-};
+use super::{evaluator::Evaluator, node::Node, order::brief};
 
 pub(super) use times::check_shift;
 

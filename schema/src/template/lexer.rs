@@ -3,6 +3,8 @@
 //! Beyond JMESPath: numbers with fractions, `$`, `now+24h`, and `-` within a name (`content-type`, `my-step`), which
 //! is safe because JMESPath has no subtraction.
 
+use std::fmt;
+
 use serde_json::{Number, Value};
 
 use super::expression::Unreadable;
@@ -47,6 +49,40 @@ pub(super) enum Comparator {
     LessOrEqual,
     Greater,
     GreaterOrEqual,
+}
+
+/// As an error names it.
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "`{name}`"),
+            Self::Quoted(name) => write!(f, "`\"{name}\"`"),
+            Self::Number(number) => write!(f, "`{number}`"),
+            Self::Literal(value) => write!(f, "`{value}`"),
+            Self::Shift(amount) => write!(f, "`{amount}`"),
+            Self::Compare(comparator) => write!(f, "`{}`", comparator.as_str()),
+            Self::End => f.write_str("the end"),
+            Self::Dot => f.write_str("`.`"),
+            Self::Star => f.write_str("`*`"),
+            Self::Flatten => f.write_str("`[]`"),
+            Self::And => f.write_str("`&&`"),
+            Self::Or => f.write_str("`||`"),
+            Self::Pipe => f.write_str("`|`"),
+            Self::Filter => f.write_str("`[?`"),
+            Self::OpenBracket => f.write_str("`[`"),
+            Self::CloseBracket => f.write_str("`]`"),
+            Self::Comma => f.write_str("`,`"),
+            Self::Colon => f.write_str("`:`"),
+            Self::Not => f.write_str("`!`"),
+            Self::Current => f.write_str("`@`"),
+            Self::Root => f.write_str("`$`"),
+            Self::Ampersand => f.write_str("`&`"),
+            Self::OpenParen => f.write_str("`(`"),
+            Self::CloseParen => f.write_str("`)`"),
+            Self::OpenBrace => f.write_str("`{`"),
+            Self::CloseBrace => f.write_str("`}`"),
+        }
+    }
 }
 
 impl Comparator {

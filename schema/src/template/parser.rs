@@ -3,69 +3,14 @@
 //! Nesting and height are bounded, so that neither reading nor evaluating nor dropping a tree can exhaust the stack.
 //! One precedence is ours: `!` negates the whole path after it, where JMESPath's reads `!a.b` as `(!a).b`.
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use super::{
     expression::Unreadable,
-    functions::{self, Function},
+    functions,
     lexer::{Comparator, Token, tokens},
+    node::Node,
 };
-
-/// One element of an expression.
-#[derive(Debug, Clone)]
-pub(super) enum Node {
-    Current,
-    Root,
-    Field {
-        name: String,
-    },
-    Index(i64),
-    Slice {
-        from: Option<i64>,
-        to: Option<i64>,
-        step: i64,
-    },
-    Literal(Value),
-    /// The right side, with the value of the left as the document: `.` and `|`.
-    Then(Box<Node>, Box<Node>),
-    Or(Box<Node>, Box<Node>),
-    And(Box<Node>, Box<Node>),
-    Not(Box<Node>),
-    Compare(Comparator, Box<Node>, Box<Node>),
-    /// The right side for each element of the left, `null`s left out.
-    Project(Box<Node>, Box<Node>),
-    /// The right side where the left holds, else `null`: a filter is a projection of these.
-    When(Box<Node>, Box<Node>),
-    Values(Box<Node>),
-    Flatten(Box<Node>),
-    List(Vec<Node>),
-    Hash(Vec<(String, Node)>),
-    Call(&'static Function, Vec<Node>),
-    /// `&expression`: an argument that the function evaluates itself.
-    Deferred(Box<Node>),
-}
-
-impl Node {
-    pub(super) fn children(&self) -> Vec<&Self> {
-        match self {
-            Self::Current
-            | Self::Root
-            | Self::Field { .. }
-            | Self::Index(_)
-            | Self::Slice { .. }
-            | Self::Literal(_) => Vec::new(),
-            Self::Then(left, right)
-            | Self::Or(left, right)
-            | Self::And(left, right)
-            | Self::Compare(_, left, right)
-            | Self::Project(left, right)
-            | Self::When(left, right) => vec![left, right],
-            Self::Not(only) | Self::Values(only) | Self::Flatten(only) | Self::Deferred(only) => vec![only],
-            Self::List(nodes) | Self::Call(_, nodes) => nodes.iter().collect(),
-            Self::Hash(pairs) => pairs.iter().map(|(_, node)| node).collect(),
-        }
-    }
-}
 
 /// How deep brackets may nest.
 const MAX_NESTING: usize = 50;
@@ -81,21 +26,10 @@ pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
     if *parser.peek() != Token::End {
         return Err(parser.left_over());
     }
-    if is_taller_than(&node, MAX_HEIGHT) {
+    if node.is_taller_than(MAX_HEIGHT) {
         return Err(Unreadable::new(0, "it is too long a chain: split it over several steps"));
     }
     Ok(node)
-}
-
-fn is_taller_than(node: &Node, limit: usize) -> bool {
-    let mut open = vec![(node, 1)];
-    while let Some((node, height)) = open.pop() {
-        if height > limit {
-            return true;
-        }
-        open.extend(node.children().into_iter().map(|child| (child, height + 1)));
-    }
-    false
 }
 
 /// Below this a token ends a projection.
@@ -159,7 +93,7 @@ impl Parser {
     fn unexpected(&self, why: &str) -> Unreadable {
         let found = match self.peek() {
             Token::End => "it ends".to_owned(),
-            token => format!("{} stands", shown(token)),
+            token => format!("{token} stands"),
         };
         Unreadable::new(self.at(), format!("{found} where {why}"))
     }
@@ -170,7 +104,7 @@ impl Parser {
             Token::Name(word) if word == "and" => Unreadable::new(self.at(), "`and` is written `&&`").suggest("&&"),
             Token::Name(word) if word == "or" => Unreadable::new(self.at(), "`or` is written `||`").suggest("||"),
             Token::Star => Unreadable::new(self.at(), "there is no arithmetic; `*` stands for all values, after a `.`"),
-            token => Unreadable::new(self.at(), format!("{} follows a complete expression", shown(token))),
+            token => Unreadable::new(self.at(), format!("{token} follows a complete expression")),
         }
     }
 
@@ -314,7 +248,7 @@ impl Parser {
             Token::And => Ok(Node::And(Box::new(left), Box::new(self.expression(power(&Token::And))?))),
             Token::Compare(comparator) => self.comparison(left, comparator),
             Token::OpenParen => Err(Unreadable::new(at, "only a plain name can be called as a function")),
-            token => Err(Unreadable::new(at, format!("{} follows a complete expression", shown(&token)))),
+            token => Err(Unreadable::new(at, format!("{token} follows a complete expression"))),
         }
     }
 
@@ -446,7 +380,7 @@ impl Parser {
             if *self.peek() == Token::Comma && self.look(1) != closing {
                 self.next += 1;
             } else if self.peek() != closing {
-                return Err(self.unexpected(&format!("`,` or {} should", shown(closing))));
+                return Err(self.unexpected(&format!("`,` or {closing} should")));
             }
         }
         self.next += 1;
@@ -468,37 +402,5 @@ impl Parser {
             }
             self.expect(&Token::Comma, "`,` or `}` should")?;
         }
-    }
-}
-
-fn shown(token: &Token) -> String {
-    let number = |number: &Number| number.to_string();
-    match token {
-        Token::Name(name) => format!("`{name}`"),
-        Token::Quoted(name) => format!("`\"{name}\"`"),
-        Token::Number(n) => format!("`{}`", number(n)),
-        Token::Literal(value) => format!("`{value}`"),
-        Token::Shift(amount) => format!("`{amount}`"),
-        Token::Compare(comparator) => format!("`{}`", comparator.as_str()),
-        Token::End => "the end".to_owned(),
-        Token::Dot => "`.`".to_owned(),
-        Token::Star => "`*`".to_owned(),
-        Token::Flatten => "`[]`".to_owned(),
-        Token::And => "`&&`".to_owned(),
-        Token::Or => "`||`".to_owned(),
-        Token::Pipe => "`|`".to_owned(),
-        Token::Filter => "`[?`".to_owned(),
-        Token::OpenBracket => "`[`".to_owned(),
-        Token::CloseBracket => "`]`".to_owned(),
-        Token::Comma => "`,`".to_owned(),
-        Token::Colon => "`:`".to_owned(),
-        Token::Not => "`!`".to_owned(),
-        Token::Current => "`@`".to_owned(),
-        Token::Root => "`$`".to_owned(),
-        Token::Ampersand => "`&`".to_owned(),
-        Token::OpenParen => "`(`".to_owned(),
-        Token::CloseParen => "`)`".to_owned(),
-        Token::OpenBrace => "`{`".to_owned(),
-        Token::CloseBrace => "`}`".to_owned(),
     }
 }

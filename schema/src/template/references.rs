@@ -3,7 +3,7 @@
 //! Followed from the root only: inside a filter or projection a name is a field of the element at hand, of which
 //! nothing is known before the run.
 
-use super::parser::Node;
+use super::node::Node;
 
 /// A name that an expression takes from its scope, with the field it takes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,7 +42,7 @@ pub struct PostgresBinaries {
 
 impl PostgresBinaries {
     /// Finds the PostgreSQL for `data`: of the major version that wrote it, or for a new one the first found.
-    pub(crate) fn find(path: Option<&OsStr>, data: &Path) -> Result<Self, EmbeddedError> {
+    pub fn find(path: Option<&OsStr>, data: &Path) -> Result<Self, EmbeddedError> {
         let installed = installed(path);
         let written_by = match fs::read_to_string(data.join("PG_VERSION")) {
             Ok(version) => version.trim().to_owned(),

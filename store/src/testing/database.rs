@@ -5,7 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use ordinaut_schema::{id::TaskId, run::RunState};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 
 use super::servers::Servers;
@@ -50,6 +52,42 @@ impl Database {
             .await
             .expect("a test database answers");
         Self { pool, url, name, servers }
+    }
+}
+
+/// A row of history, as whole-system tests count them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedRun {
+    pub task: TaskId,
+    pub state: RunState,
+    pub attempts: i32,
+}
+
+impl Database {
+    /// All of history, of every agent.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub async fn history(&self) -> Vec<EndedRun> {
+        let rows: Vec<(Uuid, String, i32)> = sqlx::query_as("select task_id, state, attempts from run")
+            .fetch_all(&self.pool)
+            .await
+            .expect("history can be read");
+        rows.into_iter()
+            .map(|(task, state, attempts)| EndedRun {
+                task: TaskId::from_uuid(task),
+                state: RunState::from_text(&state).expect("history has known states"),
+                attempts,
+            })
+            .collect()
+    }
+
+    /// How many runs are not over.
+    ///
+    /// # Panics
+    /// They cannot be counted.
+    pub async fn live_runs(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from due_work").fetch_one(&self.pool).await.expect("runs can be counted")
     }
 }
 

@@ -4,7 +4,11 @@
 //! fields may instead hold one of the marks `L`, `L-3`, `15W`, `LW`, `5L` or `MON#2`, alone. All fields are judged
 //! before anything is refused.
 
-use super::super::EXPR;
+use super::{
+    super::EXPR,
+    marks::{Mark, parse_mark},
+    shape::{expand_macro, wrong_count},
+};
 use crate::fault::{Fault, FaultCode, nearest};
 
 /// One field: its range, and how it is called in messages.
@@ -75,21 +79,6 @@ impl Field {
     }
 }
 
-/// Days that depend on the month they lie in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// `L`, `L-3`: so many days before the last of the month.
-    Last(u8),
-    /// `15W`: the weekday (Monday to Friday) nearest to a day, within its month.
-    NearestWeekday(u8),
-    /// `LW`: the last weekday of the month.
-    LastWeekday,
-    /// `5L`: the last such day of the week in the month.
-    LastOf(u8),
-    /// `MON#2`.
-    Nth(u8, u8),
-}
-
 /// What a field allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Values {
@@ -150,100 +139,22 @@ impl Fields {
     }
 }
 
-fn bad(message: String) -> Fault {
+pub(super) fn bad(message: String) -> Fault {
     Fault::new(EXPR, FaultCode::BadCron, message)
 }
 
-fn expand_macro(text: &str) -> Result<&'static str, Fault> {
-    const MACROS: [(&str, &str); 7] = [
-        ("@hourly", "0 * * * *"),
-        ("@daily", "0 0 * * *"),
-        ("@midnight", "0 0 * * *"),
-        ("@weekly", "0 0 * * 0"),
-        ("@monthly", "0 0 1 * *"),
-        ("@yearly", "0 0 1 1 *"),
-        ("@annually", "0 0 1 1 *"),
-    ];
-    let known = MACROS.map(|(name, _)| name);
-    if let Some((_, fields)) = MACROS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)) {
-        return Ok(fields);
-    }
-    let (name, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
-    let fault = if name.eq_ignore_ascii_case("@every") {
-        let example = if rest.trim().is_empty() { "15m" } else { rest.trim() };
-        return Err(bad("`@every` is not crontab: use schedule_kind `interval` with a duration".to_owned())
-            .suggest(format!("schedule_kind: interval, schedule_expr: {example}")));
-    } else if name.eq_ignore_ascii_case("@reboot") {
-        bad("`@reboot` names no time; use schedule_kind `manual` or `event`".to_owned())
-    } else if !rest.is_empty() {
-        bad(format!("`{name}` stands alone; `{}` after it is one too many", rest.trim()))
-    } else {
-        bad(format!("`{name}` is not known; there are {}", known.join(", ")))
-    };
-    Err(match nearest(name, known) {
-        Some(near) => fault.suggest(near),
-        None => fault,
-    })
-}
-
-fn wrong_count(text: &str, parts: &[&str]) -> Fault {
-    const FIVE: &str = "a cron expression has five fields: minute, hour, day of month, month, day of week";
-    if text.is_empty() {
-        return bad(format!("the expression is empty; {FIVE}")).suggest("30 8 * * MON-FRI");
-    }
-    if let Some(odd) = text.chars().find(|c| !c.is_ascii_graphic() && !matches!(c, ' ' | '\t')) {
-        return bad(format!(
-            "the character U+{:04X} cannot stand in a cron expression; {FIVE}, separated by plain spaces",
-            u32::from(odd)
-        ));
-    }
-    if let Some(comment) = parts.iter().position(|part| part.starts_with('#')) {
-        return bad(format!("`{}`: a comment cannot stand in an expression; {FIVE}", parts[comment..].join(" ")))
-            .suggest(parts[..comment].join(" "));
-    }
-    let count = parts.len();
-    if count == 6 && parts[5].parse::<u16>().is_ok_and(|year| year >= 1970) {
-        return bad(format!(
-            "6 fields, the last a year: `{}`; {FIVE}; for one date use schedule_kind `once`",
-            parts[5]
-        ))
-        .suggest(parts[..5].join(" "));
-    }
-    if count == 6 || count == 7 {
-        let fault = bad(format!(
-            "{count} fields, it seems with seconds; {FIVE}. For seconds use schedule_kind `interval`, such as `30s`"
-        ));
-        return match parts[0].split_once('/') {
-            Some((_, step)) if step.parse::<u8>().is_ok_and(|step| step > 0) => {
-                fault.suggest(format!("schedule_kind: interval, schedule_expr: {step}s"))
-            }
-            Some(_) => fault.suggest("schedule_kind: interval, schedule_expr: 30s"),
-            None if parts[0] == "*" => fault.suggest("schedule_kind: interval, schedule_expr: 1s"),
-            None => fault.suggest(parts[1..6].join(" ")),
-        };
-    }
-    let plural = if count == 1 { "field" } else { "fields" };
-    let fault = bad(format!("`{text}` has {count} {plural}; {FIVE}, separated by spaces"));
-    if count < 5 && !parts.iter().any(|part| part.contains([';', '_'])) {
-        let mut filled: Vec<&str> = parts.to_vec();
-        filled.resize(5, "*");
-        return fault.suggest(filled.join(" "));
-    }
-    fault
-}
-
 /// Why a field is refused, and what to put in its place.
-struct Refusal {
+pub(super) struct Refusal {
     why: String,
     instead: Option<String>,
 }
 
 impl Refusal {
-    fn new(why: impl Into<String>) -> Self {
+    pub(super) fn new(why: impl Into<String>) -> Self {
         Self { why: why.into(), instead: None }
     }
 
-    fn instead(mut self, instead: impl Into<String>) -> Self {
+    pub(super) fn instead(mut self, instead: impl Into<String>) -> Self {
         self.instead = Some(instead.into());
         self
     }
@@ -365,7 +276,7 @@ fn parse_step(field: Field, text: &str) -> Result<u8, Refusal> {
 }
 
 /// A number or a name, and its normalised text.
-fn parse_value(field: Field, text: &str) -> Result<(u8, String), Refusal> {
+pub(super) fn parse_value(field: Field, text: &str) -> Result<(u8, String), Refusal> {
     let (least, most) = field.range();
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return match text.parse::<u8>() {
@@ -402,71 +313,4 @@ fn parse_value(field: Field, text: &str) -> Result<(u8, String), Refusal> {
     } else {
         refusal
     })
-}
-
-/// `L`, `L-3`, `15W`, `LW`; `5L`, `MON#2`. `None` where the part is an ordinary list.
-fn parse_mark(field: Field, part: &str) -> Result<Option<Mark>, Refusal> {
-    let marked = match field {
-        Field::Minute | Field::Hour | Field::Month => false,
-        Field::DayOfMonth => part.contains(['L', 'W']),
-        Field::DayOfWeek => part.contains('#') || (part.ends_with('L') && !part.ends_with("JUL")),
-    };
-    if !marked {
-        return Ok(None);
-    }
-    if part.contains(',') {
-        return Err(Refusal::new("`L`, `W` and `#` stand alone, not in a list; use one task for each, or an rrule"));
-    }
-    if field == Field::DayOfWeek { weekday_mark(part) } else { month_day_mark(part) }.map(Some)
-}
-
-fn month_day_mark(part: &str) -> Result<Mark, Refusal> {
-    let digits = |text: &str| {
-        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse::<u8>().unwrap_or(u8::MAX))
-    };
-    if part == "L" {
-        return Ok(Mark::Last(0));
-    }
-    if matches!(part, "LW" | "WL") {
-        return Ok(Mark::LastWeekday);
-    }
-    if let Some(rest) = part.strip_prefix("L-") {
-        if rest.ends_with('W') {
-            return Err(Refusal::new("`L-n` and `W` cannot be combined").instead("LW"));
-        }
-        return match digits(rest) {
-            Some(offset @ 1..=30) => Ok(Mark::Last(offset)),
-            Some(0) => Err(Refusal::new("`L-0` is the last day itself").instead("L")),
-            _ => Err(Refusal::new("`L-n` counts 1 to 30 days back from the last day, such as `L-3`")),
-        };
-    }
-    match part.strip_suffix('W').map(|day| (day, digits(day))) {
-        Some((_, Some(day @ 1..=31))) => Ok(Mark::NearestWeekday(day)),
-        Some(("", _)) => Err(Refusal::new("`W` needs a day before it, such as `15W`, or `LW` for the last weekday")),
-        Some((day, Some(_))) => Err(Refusal::new(format!("there is no day {day}; days of the month are 1 to 31"))),
-        _ => Err(Refusal::new("write `L`, `L-3`, `15W` or `LW`")),
-    }
-}
-
-fn weekday_mark(part: &str) -> Result<Mark, Refusal> {
-    if let Some((day, nth)) = part.split_once('#') {
-        if day.is_empty() {
-            return Err(Refusal::new(format!("`{part}` has no day before `#`; write `MON#2` for the second Monday")));
-        }
-        let (day, _) = parse_value(Field::DayOfWeek, day)?;
-        return match nth.parse::<u8>() {
-            Ok(nth @ 1..=5) if part.len() - part.find('#').expect("it was split there") == 2 => {
-                Ok(Mark::Nth(day % 7, nth))
-            }
-            _ => Err(Refusal::new(format!("`#{nth}`: a month has a first to a fifth of each day; write `#1` to `#5`"))),
-        };
-    }
-    let day = &part[..part.len() - 1];
-    if day.is_empty() {
-        return Err(Refusal::new(
-            "`L` needs a day before it, such as `5L` for the last Friday; for the last day of the month put `L` in the day-of-month field",
-        ));
-    }
-    let (day, _) = parse_value(Field::DayOfWeek, day)?;
-    Ok(Mark::LastOf(day % 7))
 }

@@ -11,7 +11,8 @@ use chrono::{DateTime, Datelike, Utc};
 
 use super::{
     super::{EXPR, GaveUp, civil},
-    fields::{DAYS, Field, Fields, Mark, Values},
+    fields::{DAYS, Field, Fields, Values},
+    marks::Mark,
 };
 use crate::fault::{Fault, FaultCode};
 

@@ -2,7 +2,8 @@
 
 use super::{
     super::english::{self, WEEKDAYS, capital, position, runs, within},
-    fields::{Field, Fields, Mark, Values},
+    fields::{Field, Fields, Values},
+    marks::Mark,
 };
 
 /// Without the zone: `Every weekday at 08:30`.

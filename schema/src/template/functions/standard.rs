@@ -5,7 +5,10 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value};
 
 use super::{
-    super::evaluator::{Evaluator, equal, order_numbers},
+    super::{
+        evaluator::Evaluator,
+        order::{equal, order_numbers},
+    },
     Argument, Function, Kind, deferred, list, text, value,
 };
 

@@ -1,0 +1,169 @@
+//! `agent`: who may reach Ordinaut over HTTP. A token is shown once, when it is made; only its digest is kept.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use ordinaut_schema::{
+    action::Grants,
+    time::{Zone, parse_duration},
+};
+use ordinaut_store::agents::AgentRecord;
+use serde_json::{Value, json};
+
+use crate::{
+    failure::{Exit, Failure, quoted},
+    out::{Out, note},
+    session::Session,
+};
+
+const SCOPES: [&str; 6] = ["task:read", "task:write", "run:control", "event:publish", "approval:answer", "admin"];
+/// Enough to be a scheduler's user: neither approvals nor administration.
+const USUAL_SCOPES: [&str; 4] = ["task:read", "task:write", "run:control", "event:publish"];
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Make an agent, or one more token for it with --label; the token is shown once
+    Add(Add),
+    /// List agents with their tokens
+    List,
+    /// Revoke an agent and its tokens; its tasks stay, paused
+    Revoke { name: String },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    name: String,
+    /// One more token, under this label, for an agent that exists
+    #[arg(long, conflicts_with_all = ["timezone", "tool"])]
+    label: Option<String>,
+    /// What the token is good for; may be given more than once. Default: all but approval:answer and admin
+    #[arg(long, value_name = "SCOPE", value_parser = SCOPES)]
+    scope: Vec<String>,
+    /// The zone of its tasks that name none
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<String>,
+    /// An MCP server, or one tool (`github.create_issue`), that its steps may use; may be given more than once
+    #[arg(long, value_name = "SERVER[.TOOL]")]
+    tool: Vec<String>,
+    /// When the token stops working, from now on: 30d, 12h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    expires: Option<Duration>,
+}
+
+pub(crate) async fn agent(session: &Session, verb: &Agent, out: Out) -> Result<(), Failure> {
+    match verb {
+        Agent::Add(options) => add(session, options, out).await,
+        Agent::List => list(session, out).await,
+        Agent::Revoke { name } => {
+            let id = session.store.revoke_agent(name).await?;
+            if out.is_json() {
+                return out.json(&json!({ "id": id, "name": name, "revoked": true }));
+            }
+            out.line(format!("agent `{name}` and its tokens are revoked; its tasks are paused"))
+        }
+    }
+}
+
+async fn add(session: &Session, options: &Add, out: Out) -> Result<(), Failure> {
+    let store = &session.store;
+    let timezone = match &options.timezone {
+        Some(name) => Some(Zone::find(name).ok_or_else(|| {
+            Failure::new(Exit::Refused, format!("`{name}` is no IANA zone"))
+                .mend("write a name such as Europe/Chisinau")
+        })?),
+        None => None,
+    };
+    let expires_at = match options.expires {
+        Some(after) => {
+            let at = store.now().await?.checked_add(after);
+            Some(at.map_err(|_| Failure::new(Exit::Refused, "the token would expire beyond the calendar's end"))?)
+        }
+        None => None,
+    };
+    let scopes = match options.scope.as_slice() {
+        [] => USUAL_SCOPES.map(str::to_owned).to_vec(),
+        named => named.to_vec(),
+    };
+    let token = match &options.label {
+        Some(label) => store.add_token(&options.name, label, &scopes, expires_at).await?,
+        None => {
+            let grants = Grants { tools: options.tool.clone(), ..Grants::default() };
+            let zone = timezone.as_ref().map(Zone::name);
+            store.add_agent(&options.name, zone, &grants, &scopes, expires_at).await?.1
+        }
+    };
+    if out.is_json() {
+        return out.json(&json!({
+            "agent": options.name,
+            "token_id": token.id,
+            "token": token.text,
+            "scopes": scopes,
+            "expires_at": expires_at,
+        }));
+    }
+    note(format!(
+        "agent `{}`, token with {}; shown this once:",
+        options.name,
+        quoted(&scopes).replace(" or ", " and ")
+    ));
+    out.line(&token.text)
+}
+
+async fn list(session: &Session, out: Out) -> Result<(), Failure> {
+    let agents = session.store.list_agents().await?;
+    if out.is_json() {
+        return out.json(&agents.iter().map(to_json).collect::<Vec<_>>());
+    }
+    let now = session.store.now().await?;
+    let mut rows = Vec::new();
+    for agent in &agents {
+        let tools = if agent.grants.all { "everything configured".to_owned() } else { agent.grants.tools.join(", ") };
+        let zone = agent.timezone.clone().unwrap_or_default();
+        let row = |label: &str, scopes: String, state: &str| {
+            vec![agent.name.clone(), zone.clone(), tools.clone(), label.to_owned(), scopes, state.to_owned()]
+        };
+        if agent.tokens.is_empty() {
+            rows.push(row("", String::new(), standing(agent.revoked_at, None, now)));
+        }
+        for token in &agent.tokens {
+            let revoked_at = agent.revoked_at.or(token.revoked_at);
+            rows.push(row(&token.label, token.scopes.join(" "), standing(revoked_at, token.expires_at, now)));
+        }
+    }
+    out.table(&["AGENT", "ZONE", "TOOLS", "TOKEN", "SCOPES", "STATE"], rows, "no agent")
+}
+
+fn standing(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Timestamp) -> &'static str {
+    match (revoked_at, expires_at) {
+        (Some(_), _) => "revoked",
+        (None, Some(at)) if at <= now => "expired",
+        (None, _) => "good",
+    }
+}
+
+fn to_json(agent: &AgentRecord) -> Value {
+    let tokens: Vec<_> = agent
+        .tokens
+        .iter()
+        .map(|token| {
+            json!({
+                "id": token.id,
+                "label": token.label,
+                "scopes": token.scopes,
+                "created_at": token.created_at,
+                "expires_at": token.expires_at,
+                "revoked_at": token.revoked_at,
+            })
+        })
+        .collect();
+    json!({
+        "id": agent.id,
+        "name": agent.name,
+        "timezone": agent.timezone,
+        "grants": agent.grants,
+        "created_at": agent.created_at,
+        "revoked_at": agent.revoked_at,
+        "tokens": tokens,
+    })
+}

