@@ -32,11 +32,19 @@ pub enum Stage {
 #[derive(Debug, Clone)]
 pub struct Services {
     pub store: Store,
+    /// They are this machine's own set, which runs only while somebody keeps it up.
+    pub embedded: bool,
 }
 
 impl Services {
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, embedded: false }
+    }
+
+    /// The same services, known to be this machine's own set.
+    #[must_use]
+    pub fn embedded(self) -> Self {
+        Self { embedded: true, ..self }
     }
 }
 

@@ -56,7 +56,11 @@ async fn keep_up_forever(place: &Place, starter: &Starter) -> Result<(), Unusabl
         match bring_up(place, starter).await {
             Ok(store) => {
                 info!("the services are up");
-                starter.tell(Stage::Ready(Services::new(store)));
+                let services = Services::new(store);
+                starter.tell(Stage::Ready(match place {
+                    Place::Configured(_) => services,
+                    Place::Embedded { .. } => services.embedded(),
+                }));
                 lost(place).await;
                 warn!("the embedded set is down");
                 starter.tell(Stage::Starting("the services were stopped".to_owned()));

@@ -10,7 +10,7 @@ use rmcp::{
     model::{CallToolResponse, CallToolResult, ContentBlock},
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::error;
 
 use crate::{backend::NotReady, principal::Scope};
@@ -36,11 +36,24 @@ pub struct Refusal {
     pub faults: Faults,
     /// What would help, as an instruction.
     pub next: String,
+    /// What else a program can use: near titles, the definition that is in the way.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Value>,
+    /// The present, with offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
 }
 
 impl Refusal {
     pub fn new(code: &'static str, message: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { code, message: message.into(), faults: Faults::default(), next: next.into() }
+        Self { code, message: message.into(), faults: Faults::default(), next: next.into(), details: None, now: None }
+    }
+
+    /// `details` is an object; its fields stand beside `code` and `message`.
+    #[must_use]
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
     }
 
     #[must_use]
@@ -58,8 +71,8 @@ impl ToolError {
     /// The caller's token does not allow this.
     pub fn scope_missing(scope: Scope) -> Self {
         Self::refused(
-            "scope_missing",
-            format!("this token lacks the scope `{scope}`"),
+            "not_permitted",
+            format!("this token lacks the scope `{scope}`; nothing was done"),
             "Tell the person: a token with that scope is made by `ordinaut agent add`.",
         )
     }
@@ -107,8 +120,12 @@ impl Refusal {
         }
         text.push('\n');
         text.push_str(&self.next);
+        if let Some(now) = &self.now {
+            text.push_str("\nNow: ");
+            text.push_str(now);
+        }
         let mut result = CallToolResult::error(vec![ContentBlock::text(text)]);
-        result.structured_content = Some(json!({ "error": self }));
+        result.structured_content = Some(json!(self));
         result
     }
 }
@@ -132,6 +149,6 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert_eq!(result.is_error, Some(true));
-        assert_eq!(result.structured_content.unwrap()["error"]["faults"].as_array().unwrap().len(), 2);
+        assert_eq!(result.structured_content.unwrap()["faults"].as_array().unwrap().len(), 2);
     }
 }

@@ -1,7 +1,7 @@
 //! Ordinaut's MCP server as a library, so that tests can drive its parts.
 //!
 //! It reads and writes the store and never runs a pipeline. Modules import downward only:
-//! `error`, `principal` ← `backend` ← `bring_up`, `server` ← `http`, `sse`, `stdio` ← the binary.
+//! `error`, `principal` ← `backend` ← `bring_up`, `tools` ← `server` ← `http`, `sse`, `stdio` ← the binary.
 //!
 //! - [`config`]: what the operator decides, read once, printed redacted
 //! - [`principal`]: who is calling, and what they may do
@@ -9,6 +9,7 @@
 //! - [`backend`]: the services behind the server, which may still be starting
 //! - [`bring_up`]: how they come up
 //! - [`server`]: the MCP server itself, the same on every transport
+//! - `tools`: what an assistant can ask for
 //! - [`auth`], [`guard`]: what an HTTP request must show before it reaches a transport
 //! - [`quota`]: how many sessions there may be, and how fast they may be opened
 //! - [`streamable`], [`sse`], [`stdio`]: the transports
@@ -29,3 +30,4 @@ pub mod sse;
 pub mod stdio;
 pub mod streamable;
 pub mod telemetry;
+mod tools;

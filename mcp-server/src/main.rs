@@ -10,10 +10,11 @@ use ordinaut_mcp::{
     bring_up::{self, Place},
     config::Config,
     http::{HttpServer, Parts},
-    server::OrdinautServer,
+    server::{OrdinautServer, Zones},
     stdio,
     telemetry::{Metrics, start_logging},
 };
+use ordinaut_schema::time::Zone;
 use ordinaut_store::embedded::Layout;
 use tokio::{
     net::TcpListener,
@@ -102,14 +103,14 @@ async fn serve_transport(
     metrics: Metrics,
     drain: CancellationToken,
 ) -> Result<()> {
-    let zone = config.timezone.as_deref();
+    let zones = Zones { machine: machine_zone(), ..Zones::from(config.timezone.as_deref()) };
     match transport {
         Transport::Stdio => {
-            let server = OrdinautServer::local(backend, metrics, zone);
+            let server = OrdinautServer::local(backend, metrics, zones);
             stdio::serve(server, &drain).await.map_err(Into::into)
         }
         Transport::Http { .. } => {
-            let server = OrdinautServer::guarded(backend.clone(), metrics.clone(), zone);
+            let server = OrdinautServer::guarded(backend.clone(), metrics.clone(), zones);
             let tokens = Arc::new(backend.clone());
             let http = HttpServer::new(&config.mcp, Parts { server, backend, tokens, metrics, drain });
             let listener = TcpListener::bind(config.mcp.listen)
@@ -119,6 +120,12 @@ async fn serve_transport(
             http.serve(listener).await.context("serve HTTP")
         }
     }
+}
+
+/// The zone that this machine is set to, where it says so by name.
+fn machine_zone() -> Option<Zone> {
+    let system = jiff::tz::TimeZone::try_system().ok()?;
+    system.iana_name().and_then(Zone::find)
 }
 
 /// Another program of this installation.

@@ -6,6 +6,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use axum::http::request::Parts;
+use ordinaut_schema::{task::ZoneSource, time::Zone};
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
@@ -22,6 +23,7 @@ use crate::{
     error::ToolError,
     principal::{Principal, Scope},
     telemetry::Metrics,
+    tools,
 };
 
 mod instructions;
@@ -39,7 +41,33 @@ struct Shared {
     backend: Backend,
     metrics: Metrics,
     instructions: String,
+    zones: Zones,
     tools: ToolRouter<OrdinautServer>,
+}
+
+/// The zones of tasks whose definition and agent name none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Zones {
+    /// `ORDINAUT_TIMEZONE`.
+    pub configured: Option<Zone>,
+    /// This machine's, for whoever sits at it.
+    pub machine: Option<Zone>,
+}
+
+impl Zones {
+    /// What the operator wrote comes before what the machine happens to be set to.
+    pub(crate) fn default_for(&self, local: bool) -> Option<(Zone, ZoneSource)> {
+        let configured = self.configured.clone().map(|zone| (zone, ZoneSource::Configuration));
+        let machine = || self.machine.clone().filter(|_| local).map(|zone| (zone, ZoneSource::Machine));
+        configured.or_else(machine)
+    }
+}
+
+impl From<Option<&str>> for Zones {
+    /// A configured zone by its name; names are checked when the configuration is read.
+    fn from(configured: Option<&str>) -> Self {
+        Self { configured: configured.and_then(Zone::find), machine: None }
+    }
 }
 
 /// Whom a request is from.
@@ -52,19 +80,21 @@ enum Caller {
 }
 
 impl OrdinautServer {
-    fn new(backend: Backend, metrics: Metrics, zone: Option<&str>, caller: Caller) -> Self {
-        let shared = Shared { backend, metrics, instructions: instructions::text(zone), tools: ToolRouter::new() };
+    fn new(backend: Backend, metrics: Metrics, zones: Zones, caller: Caller) -> Self {
+        let zone = zones.default_for(caller == Caller::Local).map(|(zone, _)| zone);
+        let instructions = instructions::text(zone.as_ref().map(Zone::name));
+        let shared = Shared { backend, metrics, instructions, zones, tools: tools::router() };
         Self { shared: Arc::new(shared), caller, revisions: ProtocolVersion::KNOWN_VERSIONS }
     }
 
     /// For stdio: every call is the local agent's.
-    pub fn local(backend: Backend, metrics: Metrics, zone: Option<&str>) -> Self {
-        Self::new(backend, metrics, zone, Caller::Local)
+    pub fn local(backend: Backend, metrics: Metrics, zones: impl Into<Zones>) -> Self {
+        Self::new(backend, metrics, zones.into(), Caller::Local)
     }
 
     /// For HTTP: a call without a principal is refused.
-    pub fn guarded(backend: Backend, metrics: Metrics, zone: Option<&str>) -> Self {
-        Self::new(backend, metrics, zone, Caller::Guarded)
+    pub fn guarded(backend: Backend, metrics: Metrics, zones: impl Into<Zones>) -> Self {
+        Self::new(backend, metrics, zones.into(), Caller::Guarded)
     }
 
     /// The same server with further tools: fixtures of tests and of the conformance suite.
@@ -104,6 +134,15 @@ impl OrdinautServer {
     pub fn principal_with(&self, context: &RequestContext<RoleServer>, scope: Scope) -> Result<Principal, ToolError> {
         let principal = self.principal(context)?;
         if principal.may(scope) { Ok(principal) } else { Err(ToolError::scope_missing(scope)) }
+    }
+
+    pub(crate) fn zones(&self) -> &Zones {
+        &self.shared.zones
+    }
+
+    /// The services, if they run at this moment.
+    pub(crate) fn services_now(&self) -> Option<Services> {
+        self.shared.backend.now().ok()
     }
 
     /// The services behind the tools, waited for.

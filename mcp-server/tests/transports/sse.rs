@@ -95,7 +95,7 @@ async fn a_conversation_goes_over_the_pair_of_endpoints() {
     let answer = client.initialize("2024-11-05").await;
     assert_eq!(answer["result"]["protocolVersion"], "2024-11-05");
     let answer = client.ask(2, "tools/list", json!({})).await;
-    assert_eq!(answer["result"]["tools"].as_array().unwrap().len(), 2);
+    assert!(answer["result"]["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "whoami"));
     let answer = client.ask(3, "tools/call", json!({"name": "whoami"})).await;
     assert_eq!(answer["result"]["content"][0]["text"], "ann");
 }

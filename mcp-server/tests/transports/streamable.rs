@@ -28,7 +28,7 @@ async fn a_client_with_a_session_is_known_by_its_token() {
     let server = client.peer_info().unwrap();
     assert_eq!(server.protocol_version, ProtocolVersion::V_2025_11_25);
     assert!(server.instructions.as_ref().unwrap().contains("untrusted_"));
-    assert_eq!(client.list_all_tools().await.unwrap().len(), 2);
+    assert!(client.list_all_tools().await.unwrap().iter().any(|tool| tool.name == "whoami"));
     assert_eq!(whoami(&client).await, "ann");
     client.cancel().await.unwrap();
 }
@@ -38,7 +38,7 @@ async fn a_stateless_client_is_known_by_its_token() {
     let fixture = Fixture::start().await;
     let newest = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     let client = serve_client_with_lifecycle((), transport(&fixture, BOB), newest).await.unwrap();
-    assert_eq!(client.list_all_tools().await.unwrap().len(), 2);
+    assert!(client.list_all_tools().await.unwrap().iter().any(|tool| tool.name == "whoami"));
     assert_eq!(whoami(&client).await, "bob");
     client.cancel().await.unwrap();
 }

@@ -1,0 +1,117 @@
+//! The tools: what an assistant can ask for, each a row in one table.
+//!
+//! A tool is a [`Spec`] (what clients are told) and an async function over a [`Call`] (what is done). Arguments are
+//! read leniently, so that everything wrong with them is told at once; the schema that is advertised is shaped by
+//! hand in `schema`, flat and small, because a model reads it.
+//!
+//! - `call`, `arguments`, `answer`, `refusals`: what every tool is made of
+//! - `schema`: the input schemas' words; `show`: tasks and runs as answers show them; `untrusted`: foreign text
+//! - `tasks` (with `create`, `update`, `standing`), `runs` (with `wait`), `schedules`, `actions`, `events`, `inbox`
+
+mod actions;
+mod answer;
+mod arguments;
+mod call;
+mod events;
+mod inbox;
+mod page;
+mod refusals;
+mod runs;
+mod schedules;
+mod schema;
+mod show;
+mod tasks;
+mod untrusted;
+
+use std::{future::Future, sync::Arc};
+
+use rmcp::{
+    handler::server::{
+        router::tool::{ToolRoute, ToolRouter},
+        tool::{IntoCallToolResult as _, ToolCallContext},
+    },
+    model::{JsonObject, Tool, ToolAnnotations},
+};
+use serde_json::Value;
+
+use crate::{error::ToolError, principal::Scope, server::OrdinautServer};
+
+use self::{answer::Answer, call::Call};
+
+/// What clients are told of a tool, and what it takes to call it.
+struct Spec {
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    scope: Scope,
+    kind: Kind,
+    input: Value,
+}
+
+/// What calling a tool does to the world: the hints that clients ask people by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Reads,
+    /// Adds or changes; the same call again changes nothing more.
+    Settles,
+    /// Each call adds one more, unless it carries the id of a call before.
+    Adds,
+    /// What it ends does not come back.
+    Ends,
+    /// Starts steps now, which reach whatever they reach.
+    Starts,
+}
+
+impl Kind {
+    fn annotations(self, title: &str) -> ToolAnnotations {
+        ToolAnnotations::with_title(title)
+            .read_only(self == Self::Reads)
+            .destructive(self == Self::Ends)
+            .idempotent(matches!(self, Self::Reads | Self::Settles | Self::Ends))
+            .open_world(self == Self::Starts)
+    }
+}
+
+/// Every tool of this server.
+pub(crate) fn router() -> ToolRouter<OrdinautServer> {
+    let mut router = ToolRouter::new();
+    tasks::add(&mut router);
+    runs::add(&mut router);
+    schedules::add(&mut router);
+    actions::add(&mut router);
+    events::add(&mut router);
+    inbox::add(&mut router);
+    router
+}
+
+/// A tool as the router keeps it: scope checked first, refusals turned into results, `now` on either.
+fn add_tool<F, A>(router: &mut ToolRouter<OrdinautServer>, spec: Spec, act: F)
+where
+    F: Fn(Call) -> A + Send + Sync + Copy + 'static,
+    A: Future<Output = Result<Answer, ToolError>> + Send + 'static,
+{
+    let Spec { name, title, description, scope, kind, input } = spec;
+    let Value::Object(input) = input else { unreachable!("an input schema is an object") };
+    let tool = Tool::new(name, description, Arc::new(JsonObject::from_iter(input)))
+        .with_title(title)
+        .with_annotations(kind.annotations(title));
+    router.add_route(ToolRoute::new_dyn(tool, move |context: ToolCallContext<'_, OrdinautServer>| {
+        Box::pin(async move {
+            let principal = context.service.principal_with(&context.request_context, scope);
+            let call = Call::new(context.service.clone(), context.request_context, context.arguments);
+            let clock = call.clock();
+            let answered = match principal {
+                Ok(principal) => act(call.from(principal)).await,
+                Err(refusal) => Err(refusal),
+            };
+            match answered {
+                Ok(answer) => Ok(answer.into_result(&clock.moment()).into()),
+                Err(ToolError::Refused(mut refusal)) => {
+                    refusal.now = Some(clock.moment().text());
+                    ToolError::Refused(refusal).into_call_tool_result()
+                }
+                Err(fault) => fault.into_call_tool_result(),
+            }
+        })
+    }));
+}

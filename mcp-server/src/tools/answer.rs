@@ -1,0 +1,75 @@
+//! What a tool answers: structured content for programs, and a compact text with the same in it.
+
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde_json::{Map, Value};
+
+use super::call::Moment;
+
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    fields: Map<String, Value>,
+    lines: Vec<String>,
+}
+
+impl Answer {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// One field of the structured content; `null` is left out.
+    #[must_use]
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        if !value.is_null() {
+            self.fields.insert(name.to_owned(), value);
+        }
+        self
+    }
+
+    /// One line of the text; an empty one is left out.
+    #[must_use]
+    pub(super) fn line(mut self, line: impl Into<String>) -> Self {
+        let line = line.into();
+        if !line.is_empty() {
+            self.lines.push(line);
+        }
+        self
+    }
+
+    #[must_use]
+    pub(super) fn lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.lines.extend(lines);
+        self
+    }
+
+    /// `warnings`, in both.
+    #[must_use]
+    pub(super) fn warn(self, warnings: &[String]) -> Self {
+        if warnings.is_empty() {
+            return self;
+        }
+        self.with("warnings", warnings.to_vec()).lines(warnings.iter().map(|warning| format!("Warning: {warning}")))
+    }
+
+    /// `next_cursor`, in both.
+    #[must_use]
+    pub(super) fn more(self, cursor: Option<String>) -> Self {
+        match cursor {
+            Some(cursor) => {
+                let line = format!("There is more: call again with cursor \"{cursor}\".");
+                self.with("next_cursor", cursor).line(line)
+            }
+            None => self,
+        }
+    }
+
+    pub(super) fn into_result(mut self, moment: &Moment) -> CallToolResult {
+        let now = moment.text();
+        self.lines.push(format!("Now: {now} ({})", moment.zone.name()));
+        self.fields.insert("now".to_owned(), Value::from(now));
+        self.fields.insert("zone".to_owned(), Value::from(moment.zone.name()));
+        let mut result = CallToolResult::success(vec![ContentBlock::text(self.lines.join("\n"))]);
+        result.structured_content = Some(Value::Object(self.fields));
+        result
+    }
+}

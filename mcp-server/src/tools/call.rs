@@ -1,0 +1,176 @@
+//! One call of a tool: who asks, with what, and the services it is answered by.
+
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use ordinaut_schema::{
+    action::Catalogue,
+    limits::Limits,
+    task::{Acceptance, ZoneSource},
+    time::{Zone, with_offset},
+};
+use ordinaut_store::{Caller, Store};
+use rmcp::{RoleServer, model::JsonObject, service::RequestContext};
+
+use crate::{
+    backend::Services,
+    error::ToolError,
+    principal::Principal,
+    server::{OrdinautServer, Zones},
+};
+
+use super::{arguments::Arguments, refusals::refuse};
+
+/// A call before its services are there.
+pub(super) struct Call {
+    server: OrdinautServer,
+    pub(super) context: RequestContext<RoleServer>,
+    pub(super) arguments: Arguments,
+    principal: Option<Principal>,
+    clock: Clock,
+}
+
+/// A call with its services: the caller's view of the store.
+pub(super) struct Desk {
+    pub(super) store: Store,
+    pub(super) caller: Caller,
+    /// The database's clock.
+    pub(super) now: Timestamp,
+    /// The zone of tasks that name none, and why that one.
+    pub(super) default_zone: Option<(Zone, ZoneSource)>,
+    /// What the services themselves have against a promise that a task will run.
+    embedded: bool,
+}
+
+/// The present as an answer says it.
+#[derive(Debug, Clone)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    pub(super) zone: Zone,
+}
+
+impl Moment {
+    /// RFC 3339 with offset, whole seconds.
+    pub(super) fn text(&self) -> String {
+        with_offset(whole_second(self.now), &self.zone)
+    }
+}
+
+/// What a call learns of the present, for whoever answers it.
+#[derive(Debug, Clone)]
+pub(super) struct Clock {
+    told: Arc<OnceLock<Moment>>,
+    zones: Zones,
+}
+
+impl Clock {
+    /// The database's clock where the call got so far, else this machine's.
+    pub(super) fn moment(&self) -> Moment {
+        self.told.get().cloned().unwrap_or_else(|| {
+            let zone = self.zones.default_for(true).map_or_else(Zone::utc, |(zone, _)| zone);
+            Moment { now: machine_now(), zone }
+        })
+    }
+}
+
+/// Cut to the whole second.
+pub(super) fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+#[expect(clippy::disallowed_methods, reason = "answers that need no database are given while there is none")]
+fn machine_now() -> Timestamp {
+    Timestamp::now()
+}
+
+impl Call {
+    pub(super) fn new(
+        server: OrdinautServer,
+        context: RequestContext<RoleServer>,
+        arguments: Option<JsonObject>,
+    ) -> Self {
+        let clock = Clock { told: Arc::new(OnceLock::new()), zones: server.zones().clone() };
+        let arguments = Arguments::new(arguments.unwrap_or_default().into_iter().collect());
+        Self { server, context, arguments, principal: None, clock }
+    }
+
+    pub(super) fn from(mut self, principal: Principal) -> Self {
+        self.principal = Some(principal);
+        self
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    /// The services, waited for.
+    pub(super) async fn desk(&self) -> Result<Desk, ToolError> {
+        self.desk_of(self.server.services().await?).await
+    }
+
+    /// The services if they are up, without waiting.
+    pub(super) async fn desk_if_up(&self) -> Option<Desk> {
+        match self.server.services_now() {
+            Some(services) => self.desk_of(services).await.ok(),
+            None => None,
+        }
+    }
+
+    /// The zone to use where a call names none and no service is needed.
+    pub(super) fn machine_zone(&self) -> Option<(Zone, ZoneSource)> {
+        let local = self.principal.as_ref().is_some_and(|principal| principal.agent == Caller::LOCAL_AGENT);
+        self.server.zones().default_for(local)
+    }
+
+    async fn desk_of(&self, services: Services) -> Result<Desk, ToolError> {
+        let principal = self.principal.clone().expect("a call is made on somebody's behalf");
+        let client = self.context.client_info().map(|client| client.name);
+        let caller = Caller { agent: principal.agent, principal: principal.label, client };
+        let (now, agent) = tokio::try_join!(services.store.now(), services.store.find_agent(caller.agent))
+            .map_err(|error| refuse(error, None))?;
+        let own = agent.timezone.as_deref().and_then(Zone::find).map(|zone| (zone, ZoneSource::Agent));
+        let default_zone = own.or_else(|| self.server.zones().default_for(caller.agent == Caller::LOCAL_AGENT));
+        let zone = default_zone.as_ref().map_or_else(Zone::utc, |(zone, _)| zone.clone());
+        // Told once: whoever asks twice in one call gets the first answer.
+        self.clock.told.get_or_init(|| Moment { now, zone });
+        Ok(Desk { store: services.store, caller, now, default_zone, embedded: services.embedded })
+    }
+}
+
+impl Desk {
+    /// The zone in which instants without a task are shown and read.
+    pub(super) fn zone(&self) -> Zone {
+        self.default_zone.as_ref().map_or_else(Zone::utc, |(zone, _)| zone.clone())
+    }
+
+    /// What a definition of this caller's is judged against.
+    pub(super) fn acceptance<'a>(&'a self, catalogue: &'a Catalogue) -> Acceptance<'a> {
+        Acceptance {
+            now: self.now,
+            default_zone: self.default_zone.as_ref().map(|(zone, source)| (zone, *source)),
+            catalogue,
+            limits: &Limits::DEFAULT,
+        }
+    }
+
+    /// What stands between a stored task and its runs.
+    pub(super) async fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match self.store.live_executors().await {
+            Ok(executors) if executors.is_empty() => warnings.push(
+                "No executor is running at the moment, so nothing will run: a person starts one with `ordinaut up`."
+                    .to_owned(),
+            ),
+            Ok(_) => {}
+            // The write is done; that nobody can say who will act on it is no reason to call it failed.
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "executors cannot be listed"),
+        }
+        if self.embedded {
+            warnings.push(
+                "Tasks run only while Ordinaut is up on this machine; `ordinaut up` starts it again after a restart."
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}

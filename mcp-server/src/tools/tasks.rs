@@ -1,0 +1,87 @@
+//! Tasks: created, read, listed, changed, paused, resumed, snoozed, cancelled.
+
+mod create;
+mod read;
+mod standing;
+mod update;
+
+use ordinaut_schema::task::ZoneSource;
+use ordinaut_store::tasks::{TaskRecord, TaskRef};
+use rmcp::handler::server::router::tool::ToolRouter;
+use serde_json::{Value, json};
+
+use crate::{error::ToolError, server::OrdinautServer};
+
+use super::{
+    add_tool,
+    answer::Answer,
+    call::Desk,
+    refusals::refuse,
+    show::{Timing, because, many_a_day, standing as standing_fields, standing_line},
+};
+
+/// How many occurrences to come a write shows.
+const NEXT: usize = 3;
+
+pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
+    add_tool(router, create::spec(), create::create_task);
+    add_tool(router, update::spec(), update::update_task);
+    add_tool(router, read::get_spec(), read::get_task);
+    add_tool(router, read::list_spec(), read::list_tasks);
+    add_tool(router, standing::pause_spec(), standing::pause);
+    add_tool(router, standing::resume_spec(), standing::resume);
+    add_tool(router, standing::snooze_spec(), standing::snooze);
+    add_tool(router, standing::cancel_spec(), standing::cancel);
+}
+
+/// The task that an argument names.
+pub(super) async fn find(desk: &Desk, named: &str) -> Result<TaskRecord, ToolError> {
+    desk.store.find_task(&desk.caller, &TaskRef::from(named)).await.map_err(|error| refuse(error, None))
+}
+
+/// The part of an answer that shows a task: what is stored, what is next, and what to beware of.
+fn echo(answer: Answer, desk: &Desk, task: &TaskRecord, source: Option<ZoneSource>) -> (Answer, Vec<String>) {
+    let timing = Timing::of(&task.spec);
+    let next = timing.next(task, NEXT);
+    let rate = timing.runs_per_day(&task.spec, desk.now);
+    let mut shown = standing_fields(task, &timing.zone);
+    shown.insert("schedule".to_owned(), schedule(task, &timing, source));
+    shown.insert("next".to_owned(), next.iter().map(|next| next.json(&timing.zone)).collect());
+    if let Some(rate) = rate {
+        shown.insert("runs_per_day".to_owned(), json!(rate));
+    }
+    let why = source.map_or_else(String::new, |source| format!(" (zone {}: {})", timing.zone.name(), because(source)));
+    let answer = answer
+        .with("task", Value::Object(shown))
+        .line(format!("{}{why}.", timing.sentence()))
+        .line(standing_line(task, &timing.zone))
+        .lines(
+            next.iter()
+                .enumerate()
+                .map(|(n, next)| format!("{}{}", if n == 0 { "Next: " } else { "  then " }, next.line(&timing.zone))),
+        );
+    let answer = match rate {
+        Some(rate) => answer.line(format!("About {rate} runs a day.")),
+        None => answer,
+    };
+    (answer, many_a_day(rate).into_iter().collect())
+}
+
+fn schedule(task: &TaskRecord, timing: &Timing, source: Option<ZoneSource>) -> Value {
+    let mut shown = json!({
+        "kind": task.spec.schedule_kind,
+        "expr": task.spec.schedule_expr,
+        "sentence": timing.sentence(),
+        "timezone": timing.zone.name(),
+    });
+    if let Some(source) = source {
+        shown["timezone_source"] = json!(source);
+        shown["timezone_because"] = json!(because(source));
+    }
+    shown
+}
+
+/// A task by the name that people use, with what programs need.
+fn named(task: &TaskRecord) -> String {
+    format!("\"{}\" (task {}, revision {}, {})", task.spec.title, task.id, task.revision, task.state)
+}

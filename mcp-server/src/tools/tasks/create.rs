@@ -1,0 +1,231 @@
+//! `create_task`: a definition in flat fields, kept once however often it is asked for.
+
+use ordinaut_schema::{
+    fault::{Fault, FaultCode, Faults},
+    task::{self, Accepted, TaskState},
+};
+use ordinaut_store::{
+    StoreError,
+    tasks::{Inserted, TaskRecord, TaskRef},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    error::{Refusal, ToolError},
+    principal::Scope,
+};
+
+use super::{
+    super::{
+        Kind, Spec,
+        answer::Answer,
+        arguments::unquoted,
+        call::{Call, Desk},
+        refusals::{invalid_definition, refuse},
+        schema::{arguments, count, flag, list, object, request_id, text, word},
+        untrusted,
+    },
+    echo, named,
+    update::difference,
+};
+
+/// Fields whose value is a list or an object; models put those into quotes at times.
+const STRUCTURED: [&str; 6] = ["pipeline", "on_failure", "params", "retry", "payload", "clear"];
+
+pub(super) fn spec() -> Spec {
+    Spec {
+        name: "create_task",
+        title: "Create a task",
+        description: "Keeps a task: a schedule and a pipeline of steps that runs at each due time. Answers with the schedule as understood and the next occurrences; tell them to the person. The same definition again answers `existed`. A refusal lists every fault with its path. For parts of a definition and templates see list_actions {\"topic\":\"guide\"}.",
+        scope: Scope::TaskWrite,
+        kind: Kind::Adds,
+        input: input(),
+    }
+}
+
+fn input() -> Value {
+    let pipeline = "Steps in order, each {id, uses, with}; also if, foreach, timeout, retry, expect, on_error, save_as. uses names an action (list_actions). ${...} holds JMESPath over params, steps.<id>, event, now, previous; texts in it go in 'single quotes'";
+    arguments(
+        &["title", "schedule_kind", "pipeline"],
+        [
+            ("title", text("Unique short name by which people and tools find the task", "Morning briefing")),
+            ("description", text("What it is for", "Weather before work")),
+            (
+                "schedule_kind",
+                word("How schedule_expr is read", &["cron", "rrule", "once", "interval", "event", "manual"]),
+            ),
+            (
+                "schedule_expr",
+                text(
+                    "cron: five fields. rrule: RFC 5545. once: ISO time or +20m. interval: 15m. event: topic such as user.email.*. manual: leave out",
+                    "30 8 * * MON-FRI",
+                ),
+            ),
+            (
+                "timezone",
+                text("IANA zone of the times; default: the agent's, else the configured one", "Europe/Chisinau"),
+            ),
+            (
+                "pipeline",
+                list(
+                    "object",
+                    pipeline,
+                    json!([{ "id": "tell", "uses": "inbox.post", "with": { "text": "Good morning, ${params.name}" } }]),
+                ),
+            ),
+            ("params", object("Values for ${params...}", json!({ "name": "Ann" }))),
+            (
+                "on_failure",
+                list(
+                    "object",
+                    "Steps run once after the last retry failed; they see error.message",
+                    json!([{ "uses": "inbox.post", "with": { "text": "Failed: ${error.message}" } }]),
+                ),
+            ),
+            ("event_filter", text("event only: JMESPath that must hold", "event.payload.amount > 100")),
+            ("starts_at", text("First instant that counts", "2027-01-31T09:00")),
+            ("ends_at", text("End, exclusive", "2027-12-31T00:00")),
+            ("max_runs", count("Ends after so many scheduled runs", (1, 4_294_967_295), 10)),
+            ("jitter", text("Spreads starts by up to this", "5m")),
+            (
+                "misfire",
+                word(
+                    "Occurrences noticed late: one run for the latest, none, or all",
+                    &["run_latest", "skip", "run_all"],
+                ),
+            ),
+            ("misfire_limit", count("run_all: at most so many", (1, 10_000), 100)),
+            ("misfire_grace", text("Later than this is skipped", "10m")),
+            (
+                "overlap",
+                word(
+                    "While a run is not over; default queue for event and manual, else skip",
+                    &["skip", "queue", "allow", "cancel_running"],
+                ),
+            ),
+            ("overlap_ignores_waiting", flag("Waiting runs do not count as running")),
+            ("queue_limit", count("overlap queue: how many may wait", (1, 100_000), 100)),
+            ("concurrency_key", text("Tasks with the same key share concurrency_limit", "printer")),
+            ("concurrency_limit", count("Runs at once under the key", (1, 1_000), 1)),
+            ("priority", count("1 first, 9 last; default 5", (1, 9), 5)),
+            ("dedupe_key", text("Runs under the same key once per dedupe_window", "daily-report")),
+            ("dedupe_window", text("See dedupe_key", "1h")),
+            ("run_timeout", text("Limit of a whole run; default 1h", "30m")),
+            (
+                "pause_after_failures",
+                count("Pauses itself after so many failures in a row; 0 never", (0, 1_000_000), 10),
+            ),
+            (
+                "retry",
+                object(
+                    "For steps without their own; default 4 attempts. Also errors: [kinds]",
+                    json!({ "max_attempts": 4, "backoff": "exponential_jitter", "initial": "1s", "max": "5m" }),
+                ),
+            ),
+            request_id(),
+        ],
+    )
+}
+
+pub(super) async fn create_task(mut call: Call) -> Result<Answer, ToolError> {
+    let request = call.arguments.key("request_id");
+    let mut faults = call.arguments.take_faults();
+    let definition = definition(call.arguments.take_rest());
+    let desk = call.desk().await?;
+    // Before anything else is judged: the answer to a request that was answered is that answer.
+    if let Some(request) = &request {
+        let earlier = desk.store.find_task_by_request(&desk.caller, request).await;
+        if let Some(task) = earlier.map_err(|error| refuse(error, Some(request)))? {
+            return Ok(existed(&desk, &task, "this request_id made it").await);
+        }
+    }
+    let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
+    let against = desk.acceptance(&catalogue);
+    let accepted = match task::accept(&definition, against) {
+        Ok(accepted) if faults.is_empty() => accepted,
+        judged => {
+            if faults.is_empty()
+                && let Some(task) = same_title(&desk, &definition).await
+                && task.spec.is_made_by(&definition, against)
+            {
+                return Ok(existed(&desk, &task, "the same definition is there already").await);
+            }
+            faults.extend(judged.err().unwrap_or_default());
+            return Err(invalid_definition(faults));
+        }
+    };
+    match desk.store.insert_task(&desk.caller, &accepted, request.as_deref()).await {
+        Ok(Inserted::Created(task)) => Ok(created(&desk, &task, &accepted).await),
+        Ok(Inserted::Existed(task)) => Ok(existed(&desk, &task, "the same definition is there already").await),
+        Err(StoreError::TitleTaken { existing, .. }) => {
+            let task = desk.store.find_task(&desk.caller, &TaskRef::Id(existing)).await;
+            let task = task.map_err(|error| refuse(error, None))?;
+            if task.spec.is_made_by(&definition, against) {
+                return Ok(existed(&desk, &task, "the same definition is there already").await);
+            }
+            Err(title_taken(&task, &accepted))
+        }
+        Err(error) => Err(refuse(error, request.as_deref())),
+    }
+}
+
+/// The definition among the arguments, with lists and objects out of their quotes.
+pub(super) fn definition(mut fields: Map<String, Value>) -> Value {
+    for name in STRUCTURED {
+        if let Some(value) = fields.get_mut(name) {
+            *value = unquoted(value.take());
+        }
+    }
+    Value::Object(fields)
+}
+
+/// The standing task that has the definition's title. That it cannot be looked up is told by the next verb.
+async fn same_title(desk: &Desk, definition: &Value) -> Option<TaskRecord> {
+    let title = definition.get("title")?.as_str()?;
+    let found = desk.store.find_task(&desk.caller, &TaskRef::Title(title.to_owned())).await.ok()?;
+    matches!(found.state, TaskState::Active | TaskState::Paused).then_some(found)
+}
+
+async fn created(desk: &Desk, task: &TaskRecord, accepted: &Accepted) -> Answer {
+    let answer = Answer::new().with("outcome", "created").line(format!("Created {}.", named(task)));
+    let (answer, mut warnings) = echo(answer, desk, task, Some(accepted.zone_source));
+    warnings.extend(accepted.warnings.iter().cloned());
+    warnings.extend(desk.warnings().await);
+    answer.warn(&warnings)
+}
+
+async fn existed(desk: &Desk, task: &TaskRecord, why: &str) -> Answer {
+    let answer =
+        Answer::new().with("outcome", "existed").line(format!("{} existed: {why}. Nothing was changed.", named(task)));
+    let (answer, mut warnings) = echo(answer, desk, task, None);
+    warnings.extend(desk.warnings().await);
+    answer.warn(&warnings)
+}
+
+/// The refusal of a second definition under one title, with both shown.
+fn title_taken(existing: &TaskRecord, accepted: &Accepted) -> ToolError {
+    let changes = difference(&existing.spec, &accepted.spec);
+    let fields: Vec<_> = changes.iter().map(|change| change.field.clone()).collect();
+    let message = format!(
+        "A task titled \"{}\" exists already ({}, revision {}, {}) with another definition; they differ in {}. Nothing was stored.",
+        existing.spec.title,
+        existing.id,
+        existing.revision,
+        existing.state,
+        fields.join(", ")
+    );
+    let next = format!(
+        "To change it, call update_task with task \"{}\", changes of these fields, and if_revision {}. To keep both, give the new one another title.",
+        existing.id, existing.revision
+    );
+    let faults = Faults::from(Fault::new("$.title", FaultCode::InvalidValue, "this title is taken"));
+    Refusal::new("title_taken", message, next)
+        .with_faults(faults)
+        .with_details(json!({
+            "existing": { "id": existing.id, "revision": existing.revision, "state": existing.state,
+                "definition": untrusted::short(&existing.spec.to_definition()) },
+            "given": untrusted::short(&accepted.spec.to_definition()),
+            "differences": changes.iter().map(super::update::Change::json).collect::<Vec<_>>(),
+        }))
+        .into()
+}

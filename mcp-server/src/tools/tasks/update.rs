@@ -1,0 +1,173 @@
+//! `update_task`: fields changed, cleared, single steps replaced; the answer shows what that made of the task.
+
+use ordinaut_schema::task::{self, TaskSpec};
+use serde_json::{Map, Value, json};
+
+use crate::{error::ToolError, principal::Scope};
+
+use super::{
+    super::{
+        Kind, Spec,
+        answer::Answer,
+        call::Call,
+        refusals::{invalid_definition, refuse},
+        schema::{arguments, count, flag, list, object, task as task_argument},
+        untrusted,
+    },
+    create, echo, find, named,
+};
+
+pub(super) fn spec() -> Spec {
+    Spec {
+        name: "update_task",
+        title: "Change a task",
+        description: "Changes a task and shows what changed. Runs that are already planned keep the old definition unless apply_to_pending.",
+        scope: Scope::TaskWrite,
+        kind: Kind::Settles,
+        input: arguments(
+            &["task"],
+            [
+                task_argument(),
+                (
+                    "changes",
+                    object(
+                        "Fields of create_task with their new values; pipeline replaces all steps",
+                        json!({ "schedule_expr": "0 9 * * *" }),
+                    ),
+                ),
+                ("clear", list("string", "Optional fields to take away", json!(["ends_at"]))),
+                (
+                    "steps",
+                    object(
+                        "Single steps by id, each replaced whole",
+                        json!({ "tell": { "uses": "inbox.post", "with": { "text": "Hi" } } }),
+                    ),
+                ),
+                ("if_revision", count("Refuse unless the task is at this revision", (1, 2_147_483_647), 3)),
+                ("apply_to_pending", flag("Also for runs that are planned and not started")),
+            ],
+        ),
+    }
+}
+
+pub(super) async fn update_task(mut call: Call) -> Result<Answer, ToolError> {
+    let given = &mut call.arguments;
+    let name = given.needed("task", "the id or title of the task to change");
+    let changes = given.object("changes").unwrap_or_default();
+    let clear = given.texts("clear");
+    let steps = given.object("steps").unwrap_or_default();
+    let if_revision = given.count("if_revision", 1..=u32::MAX);
+    let apply_to_pending = given.flag("apply_to_pending");
+    given.finish("update_task")?;
+    let Value::Object(changes) = create::definition(changes) else { unreachable!("fields stay fields") };
+
+    let desk = call.desk().await?;
+    let old = find(&desk, &name).await?;
+    if let Some(expected) = if_revision.filter(|expected| *expected != old.revision) {
+        let task = old.id;
+        let changed = ordinaut_store::StoreError::RevisionChanged { task, expected, actual: old.revision };
+        return Err(refuse(changed, None));
+    }
+    let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
+    let definition = task::amend(&old.spec, &changes, &clear, &steps).map_err(invalid_definition)?;
+    let accepted = task::accept(&definition, desk.acceptance(&catalogue)).map_err(invalid_definition)?;
+    // What was judged is the definition as it was read: another one must not slip in before it is stored.
+    let expected = if_revision.unwrap_or(old.revision);
+    let task = desk
+        .store
+        .update_task(&desk.caller, old.id, &accepted, Some(expected), apply_to_pending)
+        .await
+        .map_err(|error| refuse(error, None))?;
+
+    let changed = difference(&old.spec, &task.spec);
+    let first = if changed.is_empty() {
+        format!("Nothing changed: {} is as it was.", named(&task))
+    } else {
+        format!("Changed {}.", named(&task))
+    };
+    let source = Some(accepted.zone_source);
+    let answer = Answer::new()
+        .with("outcome", if changed.is_empty() { "unchanged" } else { "updated" })
+        .with("changed", changed.iter().map(Change::json).collect::<Vec<_>>())
+        .line(first)
+        .lines(changed.iter().map(Change::line));
+    let (answer, mut warnings) = echo(answer, &desk, &task, source);
+    warnings.extend(accepted.warnings);
+    warnings.extend(desk.warnings().await);
+    Ok(answer.warn(&warnings))
+}
+
+/// One field, or one step, that two definitions differ in.
+pub(super) struct Change {
+    pub(super) field: String,
+    from: Option<Value>,
+    to: Option<Value>,
+}
+
+impl Change {
+    pub(super) fn json(&self) -> Value {
+        let mut shown = json!({ "field": self.field });
+        if let Some(from) = &self.from {
+            shown["from"] = untrusted::value(from);
+        }
+        if let Some(to) = &self.to {
+            shown["to"] = untrusted::value(to);
+        }
+        shown
+    }
+
+    fn line(&self) -> String {
+        const MOST: usize = 200;
+        let brief = |value: &Option<Value>| match value {
+            None => "nothing".to_owned(),
+            Some(value) => {
+                let text = value.to_string();
+                match text.char_indices().nth(MOST) {
+                    Some((end, _)) => format!("{}…", &text[..end]),
+                    None => text,
+                }
+            }
+        };
+        format!("- {}: {} -> {}", self.field, brief(&self.from), brief(&self.to))
+    }
+}
+
+/// What two definitions differ in: fields, and the steps of their lists by id.
+pub(super) fn difference(old: &TaskSpec, new: &TaskSpec) -> Vec<Change> {
+    let (Value::Object(old), Value::Object(new)) = (old.to_stored(), new.to_stored()) else {
+        unreachable!("a spec is stored as an object")
+    };
+    let names: Vec<&String> = new.keys().chain(old.keys().filter(|name| !new.contains_key(*name))).collect();
+    let mut changes = Vec::new();
+    for name in names {
+        let (from, to) = (old.get(name), new.get(name));
+        if from == to || name == "anchored_at" {
+            continue;
+        }
+        if matches!(name.as_str(), "pipeline" | "on_failure") {
+            changes.extend(step_changes(name, from, to));
+        } else {
+            changes.push(Change { field: name.clone(), from: from.cloned(), to: to.cloned() });
+        }
+    }
+    changes
+}
+
+fn step_changes(list: &str, from: Option<&Value>, to: Option<&Value>) -> Vec<Change> {
+    let (old, new) = (by_id(from), by_id(to));
+    let ids = new.keys().chain(old.keys().filter(|id| !new.contains_key(*id)));
+    let mut changes: Vec<Change> = ids
+        .filter(|id| old.get(*id) != new.get(*id))
+        .map(|id| Change { field: format!("{list}.{id}"), from: old.get(id).cloned(), to: new.get(id).cloned() })
+        .collect();
+    if changes.is_empty() {
+        let order = |steps: &Map<String, Value>| Some(steps.keys().map(String::as_str).collect::<Vec<_>>().into());
+        changes.push(Change { field: list.to_owned(), from: order(&old), to: order(&new) });
+    }
+    changes
+}
+
+fn by_id(list: Option<&Value>) -> Map<String, Value> {
+    let items = list.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| Some((item.get("id")?.as_str()?.to_owned(), item.clone()))).collect()
+}

@@ -1,0 +1,8 @@
+//! The tools, driven by the SDK's client against the real server over a database of the test's own.
+
+mod create;
+mod isolation;
+mod policy;
+mod runs;
+mod standing;
+mod support;

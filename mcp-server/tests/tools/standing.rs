@@ -1,0 +1,62 @@
+//! Pause, resume, snooze, cancel, and how lists page.
+
+use serde_json::{Value, json};
+
+use crate::support::{Chat, task};
+
+#[tokio::test]
+async fn a_paused_task_shows_until_when_and_what_comes_after() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({}))).await;
+    let paused = chat.ok("pause", json!({ "task": "briefing", "until": "2099-01-05T07:00", "reason": "away" })).await;
+    assert_eq!(paused["task"]["state"], "paused");
+    assert_eq!(paused["task"]["resume_at"], "2099-01-05T07:00:00+02:00");
+    assert_eq!(paused["task"]["next"][0]["local"], "2099-01-05T08:30:00+02:00");
+    let shown = chat.ok("get_task", json!({ "task": "briefing" })).await;
+    assert_eq!(shown["task"]["paused_because"], "away");
+    let resumed = chat.ok("resume", json!({ "task": "briefing" })).await;
+    assert_eq!(resumed["task"]["state"], "active");
+}
+
+#[tokio::test]
+async fn a_snooze_takes_exactly_one_way_to_say_it() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({}))).await;
+    let skipped = chat.ok("snooze", json!({ "task": "briefing", "skip": 2 })).await;
+    assert_eq!(skipped["task"]["skip_next"], 2);
+    let snoozed = chat.ok("snooze", json!({ "task": "briefing", "for": "30d" })).await;
+    assert!(snoozed["task"]["snoozed_until"].is_string());
+    for wrong in [json!({ "task": "briefing" }), json!({ "task": "briefing", "for": "1h", "skip": 1 })] {
+        assert_eq!(chat.refused("snooze", wrong).await.code(), "invalid_arguments");
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_task_is_gone_from_the_list_and_cannot_be_resumed() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({}))).await;
+    assert_eq!(chat.ok("cancel", json!({ "task": "briefing" })).await["task"]["state"], "cancelled");
+    assert_eq!(chat.ok("list_tasks", json!({})).await["tasks"], json!([]));
+    let all = chat.ok("list_tasks", json!({ "states": ["cancelled"] })).await;
+    assert_eq!(all["tasks"].as_array().unwrap().len(), 1);
+    assert_eq!(chat.refused("resume", json!({ "task": "briefing" })).await.code(), "task_state");
+}
+
+#[tokio::test]
+async fn pages_neither_repeat_nor_lose_a_task() {
+    let chat = Chat::start().await;
+    for n in 0..5 {
+        chat.ok("create_task", task(&format!("Task {n}"), json!({}))).await;
+    }
+    let mut titles = Vec::new();
+    let mut arguments = json!({ "limit": 2 });
+    loop {
+        let page = chat.ok("list_tasks", arguments.clone()).await;
+        titles.extend(page["tasks"].as_array().unwrap().iter().map(|task| task["title"].clone()));
+        match &page["next_cursor"] {
+            Value::String(cursor) => arguments["cursor"] = json!(cursor),
+            _ => break,
+        }
+    }
+    assert_eq!(Value::from(titles), json!(["Task 0", "Task 1", "Task 2", "Task 3", "Task 4"]));
+}
