@@ -9,6 +9,7 @@
 //! - [`backend`]: the services behind the server, which may still be starting
 //! - [`bring_up`]: how they come up
 //! - [`server`]: the MCP server itself, the same on every transport
+//! - `guide`: how tasks are written, told to models
 //! - `tools`: what an assistant can ask for
 //! - [`auth`], [`guard`]: what an HTTP request must show before it reaches a transport
 //! - [`quota`]: how many sessions there may be, and how fast they may be opened
@@ -22,6 +23,7 @@ pub mod bring_up;
 pub mod config;
 pub mod error;
 pub mod guard;
+mod guide;
 pub mod http;
 pub mod principal;
 pub mod quota;

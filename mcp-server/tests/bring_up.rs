@@ -19,7 +19,7 @@ async fn the_services_are_up_once_the_database_answers() {
     let drain = CancellationToken::new();
     let place = Place::Configured(ServiceUrl::new(&database.url));
     let call = async {
-        let Services { store } = backend.ready(PATIENCE).await.unwrap();
+        let Services { store, .. } = backend.ready(PATIENCE).await.unwrap();
         let now = store.now().await.unwrap();
         store.close().await;
         drain.cancel();

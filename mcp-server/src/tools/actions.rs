@@ -1,4 +1,165 @@
-//! stub
-use crate::server::OrdinautServer;
+//! `list_actions`: what a step may use, and the guide to pipelines.
+
+use ordinaut_schema::{
+    action::{Catalogue, Descriptor, Effect, built_in, split_tool},
+    fault::nearest,
+};
 use rmcp::handler::server::router::tool::ToolRouter;
-pub(super) fn add(_router: &mut ToolRouter<OrdinautServer>) {}
+use serde_json::{Map, Value, json};
+
+use crate::{
+    error::{Refusal, ToolError},
+    guide,
+    principal::Scope,
+    server::OrdinautServer,
+};
+
+use super::{
+    Kind, Spec, add_tool,
+    answer::Answer,
+    call::Call,
+    page::{offset, offset_cursor},
+    refusals::refuse,
+    schema::{arguments, text, word},
+    untrusted,
+};
+
+/// How many actions a page holds.
+const ACTIONS: usize = 50;
+
+pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
+    add_tool(router, spec(), list_actions);
+}
+
+fn spec() -> Spec {
+    Spec {
+        name: "list_actions",
+        title: "List actions, read the guide",
+        description: "What a step may use: every action in one line; with name one action with its input schema and an example; with topic guide how pipelines are written.",
+        scope: Scope::TaskRead,
+        kind: Kind::Reads,
+        input: arguments(
+            &[],
+            [
+                ("name", text("One action", "http.get")),
+                ("topic", word("The guide to pipelines", &["guide"])),
+                ("cursor", text("next_cursor of the page before", "n50")),
+            ],
+        ),
+    }
+}
+
+async fn list_actions(mut call: Call) -> Result<Answer, ToolError> {
+    let given = &mut call.arguments;
+    let name = given.text("name");
+    let topic = given.choices("topic", &["guide"], |word| word);
+    let from = offset(given);
+    given.finish("list_actions")?;
+    if !topic.is_empty() {
+        return Ok(Answer::new().with("guide", guide::TEXT).line(guide::TEXT));
+    }
+    // Built-in actions are known before the services are.
+    if let Some(action) = built_in().iter().find(|action| Some(&action.name) == name.as_ref()) {
+        return Ok(one(action, false));
+    }
+    let desk = call.desk().await?;
+    let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
+    match name {
+        Some(name) => match catalogue.find(&name) {
+            Some(action) => Ok(one(action, true)),
+            None => Err(unknown(&name, &catalogue)),
+        },
+        None => Ok(all(&catalogue, from)),
+    }
+}
+
+/// One action, whole. What a server says of its own tools is foreign text.
+fn one(action: &Descriptor, foreign: bool) -> Answer {
+    let mut shown = Map::from_iter([
+        ("name".to_owned(), json!(untrusted::clean(&action.name))),
+        ("repeat".to_owned(), json!(repeat(action.effect))),
+    ]);
+    let (sentence, schema) =
+        if foreign { ("untrusted_sentence", "untrusted_input_schema") } else { ("sentence", "input_schema") };
+    if foreign {
+        shown.insert(sentence.to_owned(), json!(untrusted::text(&action.sentence)));
+        shown.insert(schema.to_owned(), untrusted::value(&action.input_schema));
+    } else {
+        shown.insert(sentence.to_owned(), json!(action.sentence));
+        shown.insert(schema.to_owned(), action.input_schema.clone());
+        shown.insert("example".to_owned(), json!({ "uses": action.name, "with": action.example }));
+    }
+    let lines: Vec<String> = shown
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .collect();
+    Answer::new().with("action", Value::Object(shown)).lines(lines)
+}
+
+fn all(catalogue: &Catalogue, from: usize) -> Answer {
+    let granted = catalogue
+        .tools
+        .values()
+        .filter(|tool| split_tool(&tool.name).is_some_and(|(server, tool)| catalogue.grants.allow_tool(server, tool)));
+    let everything: Vec<(&Descriptor, bool)> =
+        built_in().iter().map(|action| (action, false)).chain(granted.map(|tool| (tool, true))).collect();
+    let page: Vec<_> = everything.iter().skip(from).take(ACTIONS).collect();
+    let more = (from + page.len() < everything.len()).then(|| offset_cursor(from + page.len()));
+    let actions: Vec<Value> = page
+        .iter()
+        .map(|(action, foreign)| {
+            let mut shown = json!({ "name": untrusted::clean(&action.name) });
+            let name = if *foreign { "untrusted_sentence" } else { "sentence" };
+            shown[name] = Value::from(brief(&action.sentence));
+            shown
+        })
+        .collect();
+    let lines: Vec<String> = page
+        .iter()
+        .map(|(action, foreign)| {
+            let mark = if *foreign { "untrusted_sentence: " } else { "" };
+            format!("- {}: {mark}{}", untrusted::clean(&action.name), brief(&action.sentence))
+        })
+        .collect();
+    let unseen = &catalogue.unseen_servers;
+    let waiting = if unseen.is_empty() {
+        String::new()
+    } else {
+        format!("Configured, and not seen yet: {}. Their tools are <server>.<tool>.", unseen.join(", "))
+    };
+    Answer::new()
+        .with("actions", actions)
+        .with("unseen_servers", if unseen.is_empty() { Value::Null } else { json!(unseen) })
+        .lines(lines)
+        .line(waiting)
+        .line("list_actions with `name` shows the input of one; topic \"guide\" shows how pipelines are written.")
+        .more(more)
+}
+
+/// The beginning of a sentence, on one line.
+fn brief(sentence: &str) -> String {
+    const MOST: usize = 200;
+    let flat = untrusted::clean(sentence).replace(['\n', '\t'], " ");
+    match flat.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &flat[..end]),
+        None => flat,
+    }
+}
+
+const fn repeat(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Pure => "has no effect",
+        Effect::Idempotent => "may be called again after an unknown outcome",
+        Effect::Once => "is not called again after an unknown outcome",
+    }
+}
+
+fn unknown(name: &str, catalogue: &Catalogue) -> ToolError {
+    let near = nearest(name, catalogue.names());
+    let next = match near {
+        Some(near) => format!("Perhaps `{near}` is meant. list_actions without arguments shows all."),
+        None => "list_actions without arguments shows all. MCP servers are added by a person: `ordinaut server add`."
+            .to_owned(),
+    };
+    Refusal::new("unknown_action", format!("there is no action `{name}`"), next).into()
+}

@@ -63,6 +63,14 @@ impl Arguments {
         }
     }
 
+    /// Notes that an argument is not there, unless it is and was found wrong.
+    pub(super) fn missing(&mut self, name: &str, what: &str) {
+        let path = child("$", name);
+        if !self.faults.as_slice().iter().any(|fault| fault.path == path) {
+            self.fault(name, FaultCode::MissingField, format!("`{name}` is missing: {what}"));
+        }
+    }
+
     /// A text that must be there; empty stands for a fault.
     pub(super) fn needed(&mut self, name: &'static str, what: &str) -> String {
         if self.map.get(name).is_none_or(Value::is_null) {
@@ -89,6 +97,16 @@ impl Arguments {
         let text = self.needed(name, what);
         let read = text.parse().ok();
         if read.is_none() && !text.is_empty() {
+            self.fault(name, FaultCode::InvalidValue, format!("`{text}` is not {what}"));
+        }
+        read
+    }
+
+    /// A text that may be there, read as something.
+    pub(super) fn optional_parsed<T: FromStr>(&mut self, name: &'static str, what: &str) -> Option<T> {
+        let text = self.text(name)?;
+        let read = text.parse().ok();
+        if read.is_none() {
             self.fault(name, FaultCode::InvalidValue, format!("`{text}` is not {what}"));
         }
         read

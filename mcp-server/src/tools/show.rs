@@ -66,14 +66,16 @@ impl Timing {
             return Vec::new();
         };
         upcoming.drain(..skipped.min(upcoming.len()));
-        let Some(until) = task.snoozed_until else { return upcoming.into_iter().map(Next::from).collect() };
+        let Some(until) = task.snoozed_until else {
+            return upcoming.into_iter().map(|it| Next::shown_in(it, &self.zone)).collect();
+        };
         // The next occurrence waits for the end of the snooze; those between are skipped.
         let mut next: Vec<Next> = Vec::new();
         if let Some(first) = upcoming.first().cloned().filter(|it| it.at < until) {
-            next.push(Next { due_at: Some(until), ..Next::from(first) });
+            next.push(Next { due_at: Some(until), ..Next::shown_in(first, &self.zone) });
         }
         let rest = schedule.upcoming(until.max(after), spec.ends_at, count.saturating_sub(next.len()));
-        next.extend(rest.unwrap_or_default().into_iter().map(Next::from));
+        next.extend(rest.unwrap_or_default().into_iter().map(|it| Next::shown_in(it, &self.zone)));
         next
     }
 
@@ -102,13 +104,12 @@ pub(super) struct Next {
     due_at: Option<Timestamp>,
 }
 
-impl From<Upcoming> for Next {
-    fn from(upcoming: Upcoming) -> Self {
-        Self { at: upcoming.at, local: upcoming.local, dst: upcoming.dst, due_at: None }
-    }
-}
-
 impl Next {
+    /// The occurrence in that zone, whatever the schedule's own is.
+    pub(super) fn shown_in(upcoming: Upcoming, zone: &Zone) -> Self {
+        Self { at: upcoming.at, local: with_offset(upcoming.at, zone), dst: upcoming.dst, due_at: None }
+    }
+
     pub(super) fn json(&self, zone: &Zone) -> Value {
         let mut fields =
             Map::from_iter([("local".to_owned(), json!(self.local)), ("utc".to_owned(), json!(self.at.to_string()))]);

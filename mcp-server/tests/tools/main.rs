@@ -3,6 +3,7 @@
 mod create;
 mod isolation;
 mod policy;
+mod rest;
 mod runs;
 mod standing;
 mod support;
