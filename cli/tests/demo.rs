@@ -1,5 +1,7 @@
 //! `up` and `demo`, for real: from nothing to a task that fired, and down again.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 #[path = "support/programs.rs"]
 mod programs;
 

@@ -1,5 +1,7 @@
 //! Every definition in `examples/`, as it is: parsed, applied, run by a real executor, and seen to do what it says.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 #[path = "support/programs.rs"]
 mod programs;
 
