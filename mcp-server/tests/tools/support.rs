@@ -17,7 +17,7 @@ use rmcp::{
 use serde_json::{Value, json};
 
 /// Nothing here takes so long, unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Chat {
     pub(crate) store: Fixture,
