@@ -4,6 +4,7 @@
 
 mod create;
 mod isolation;
+mod outcome;
 mod policy;
 mod reading;
 mod rest;
