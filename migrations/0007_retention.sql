@@ -57,7 +57,8 @@ begin
         raise exception 'no partition of % begins at %', parent, starts_at using errcode = 'invalid_parameter_value';
     end if;
     perform pg_advisory_xact_lock(hashtextextended('ordinaut partitions', 0));
-    if to_regclass(part) is not null then
+    -- Read, not looked up: a name that was missing before the wait is still missing in the catalogue's cache.
+    if exists (select from pg_class where relname = part and relnamespace = 'public'::regnamespace) then
         return false;
     end if;
     execute format('create table %I (like %I including all)', part, parent);

@@ -283,7 +283,7 @@ fn report(server: &str, stopped: Result<(), EmbeddedError>) {
 }
 
 /// The address that `ordinaut-mcp http` is told to listen on.
-pub(crate) const MCP_ADDRESS_VARIABLE: &str = "ORDINAUT_MCP_LISTEN";
+pub(crate) const MCP_ADDRESS_VARIABLE: &str = "ORDINAUT_HTTP_ADDR";
 
 /// Every variable that says where the set is, for a child that uses it.
 fn service_environment(site: &Site, options: &Options, state: &SetState) -> Vec<(OsString, OsString)> {

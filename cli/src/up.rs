@@ -9,6 +9,7 @@ mod example;
 mod server;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -78,7 +79,11 @@ pub(crate) async fn up(config: &Config, options: &Up, then: Then, out: Out) -> R
         config.installed(program)?;
     }
     // What the supervision has to say while nobody reads its log.
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let stop = CancellationToken::new();
     let signals = tokio::spawn(cancel_on_signal(stop.clone()));
     let bringing = Bringing { config, options, then, out, stop, began: Instant::now() };

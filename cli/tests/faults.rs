@@ -45,7 +45,7 @@ async fn a_thousand_tasks_due_in_one_second_run_once_each_on_two_executors() {
     let mut tasks = BTreeSet::new();
     for n in 0..1000 {
         let task = format!(
-            "{{title: task {n}, schedule_kind: once, schedule_expr: '{}', pipeline: [{{uses: data.transform, with: {{expression: '`{n}`'}}}}]}}",
+            "{{title: task {n}, schedule_kind: once, schedule_expr: '{}', pipeline: [{{uses: data.transform, with: {{expr: '`{n}`'}}}}]}}",
             written(due)
         );
         tasks.insert(lab.keep(&task).await);
@@ -115,10 +115,10 @@ async fn a_drained_executor_finishes_what_it_has_and_ends() {
 async fn without_redis_everything_runs_and_events_follow_when_it_returns() {
     let mut lab = Lab::open().await;
     let _executor = lab.executor("one");
-    lab.keep("{title: listens, schedule_kind: event, schedule_expr: ping, pipeline: [{uses: data.transform, with: {expression: '`1`'}}]}")
+    lab.keep("{title: listens, schedule_kind: event, schedule_expr: ping, pipeline: [{uses: data.transform, with: {expr: '`1`'}}]}")
         .await;
     let task = lab
-        .keep("{title: works, schedule_kind: manual, pipeline: [{uses: data.transform, with: {expression: '`1`'}}]}")
+        .keep("{title: works, schedule_kind: manual, pipeline: [{uses: data.transform, with: {expr: '`1`'}}]}")
         .await;
     let before = lab.run_now(task, "before").await;
     lab.end_of(before).await;
@@ -153,7 +153,7 @@ async fn a_flushed_redis_is_filled_again() {
     let lab = Lab::open().await;
     let _executor = lab.executor("one");
     let task = lab
-        .keep("{title: works, schedule_kind: manual, pipeline: [{uses: data.transform, with: {expression: '`1`'}}]}")
+        .keep("{title: works, schedule_kind: manual, pipeline: [{uses: data.transform, with: {expr: '`1`'}}]}")
         .await;
     let run = lab.run_now(task, "1").await;
     let told =
@@ -168,7 +168,7 @@ async fn a_restarted_postgres_is_found_again() {
     let mut lab = Lab::open().await;
     let mut executor = lab.executor("one");
     let task = lab
-        .keep("{title: works, schedule_kind: manual, pipeline: [{uses: data.transform, with: {expression: '`1`'}}]}")
+        .keep("{title: works, schedule_kind: manual, pipeline: [{uses: data.transform, with: {expr: '`1`'}}]}")
         .await;
     let before = lab.run_now(task, "before").await;
     lab.end_of(before).await;
@@ -190,7 +190,7 @@ async fn an_entry_added_by_redis_cli_causes_one_run_however_often_it_comes() {
     let lab = Lab::open().await;
     let _executor = lab.executor("one");
     let task = lab
-        .keep("{title: mail, schedule_kind: event, schedule_expr: 'user.email.*', pipeline: [{id: who, uses: data.transform, with: {expression: event.payload.from}}]}")
+        .keep("{title: mail, schedule_kind: event, schedule_expr: 'user.email.*', pipeline: [{id: who, uses: data.transform, with: {expr: event.payload.from}}]}")
         .await;
     let add = [
         "xadd",

@@ -27,7 +27,7 @@ while :; do sleep 0.1; done
 const MCP: &str = "#!/bin/sh
 PATH=$PATH:/usr/bin:/opt/homebrew/bin
 server=$(command -v redis-server || command -v valkey-server)
-exec \"$server\" --bind 127.0.0.1 --port \"${ORDINAUT_MCP_LISTEN##*:}\" --save ''
+exec \"$server\" --bind 127.0.0.1 --port \"${ORDINAUT_HTTP_ADDR##*:}\" --save ''
 ";
 
 /// An installation with its own data, taken down with the test.

@@ -46,7 +46,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: "info,rmcp=warn".to_owned(), format: LogFormat::Pretty }
+        Self { filter: "info,rmcp=warn,opentelemetry=warn,sqlx=warn".to_owned(), format: LogFormat::Pretty }
     }
 }
 
@@ -93,8 +93,8 @@ impl Default for Executor {
             http_allow: Vec::new(),
             mcp_servers: None,
             events_kept: 100_000,
-            history_kept: Duration::from_secs(90 * 86_400),
-            outbox_kept: Duration::from_secs(86_400),
+            history_kept: Duration::from_hours(90 * 24),
+            outbox_kept: Duration::from_hours(24),
         }
     }
 }
@@ -199,7 +199,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.executor.lease < Duration::from_secs(1) || self.executor.lease > Duration::from_secs(600) {
+        if self.executor.lease < Duration::from_secs(1) || self.executor.lease > Duration::from_mins(10) {
             mistakes.push(format!("the lease is {:?}; it may be 1s to 10m", self.executor.lease));
         }
         if self.executor.database_connections < 3 {

@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// How long start-up waits for a database that does not answer yet.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 const DEFAULT_LISTEN: &str = "127.0.0.1:7448";
 
 /// What the environment says beyond [`Config`].
@@ -81,7 +81,7 @@ pub async fn run_until(
 ) -> anyhow::Result<()> {
     tokio::pin!(asked);
     let store = tokio::select! {
-        store = connect(&config) => store?,
+        store = connect(config.clone()) => store?,
         () = &mut asked => return Ok(()),
     };
     let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
@@ -98,7 +98,7 @@ pub async fn run_until(
         abort: abort.clone(),
         stop: stop.clone(),
     };
-    crew.start(&config, &machine, &recovery, exposition).await?;
+    crew.start(config.clone(), machine, recovery.clone(), exposition).await?;
     info!(executor.id = %id, "executor {} is at work as {id}", env!("CARGO_PKG_VERSION"));
 
     let cause = tokio::select! {
@@ -145,7 +145,7 @@ async fn join_all(services: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<
 }
 
 /// Migrates and connects; a database that is still starting is waited for.
-async fn connect(config: &Config) -> anyhow::Result<Store> {
+async fn connect(config: Config) -> anyhow::Result<Store> {
     let url = config.database_url.as_ref().context("DATABASE_URL is not set")?.as_str().to_owned();
     let begun = tokio::time::Instant::now();
     let mut pause = Duration::from_millis(100);
@@ -155,12 +155,12 @@ async fn connect(config: &Config) -> anyhow::Result<Store> {
             ..Settings::new(url.clone(), Role::Executor)
         };
         let opened = async {
-            migrate(&url).await?;
+            migrate_apart(url.clone()).await?;
             Store::connect(settings).await
         };
         match opened.await {
             Ok(store) => return Ok(store),
-            Err(error) if begun.elapsed() < START_LIMIT => {
+            Err(error) if error.is_retryable() && begun.elapsed() < START_LIMIT => {
                 let error = anyhow::Error::from(error);
                 warn!("cannot use the database yet: {error:#}");
                 tokio::time::sleep(pause).await;
@@ -168,6 +168,15 @@ async fn connect(config: &Config) -> anyhow::Result<Store> {
             }
             Err(error) => return Err(anyhow::Error::from(error).context("open the database")),
         }
+    }
+}
+
+/// On a thread of its own: what the migrator returns is not known to be `Send`.
+async fn migrate_apart(url: String) -> Result<(), ordinaut_store::StoreError> {
+    let runtime = tokio::runtime::Handle::current();
+    match tokio::task::spawn_blocking(move || runtime.block_on(migrate(&url))).await {
+        Ok(migrated) => migrated,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 
@@ -193,25 +202,30 @@ struct Daemon {
 impl Daemon {
     async fn start(
         &mut self,
-        config: &Config,
-        machine: &Machine,
-        recovery: &recovery::Settings,
+        config: Config,
+        machine: Machine,
+        recovery: recovery::Settings,
         exposition: Exposition,
     ) -> anyhow::Result<()> {
         let store = self.store.clone();
         let clock = DatabaseClock::new(store.now().await.context("read the database's clock")?);
+        // Before anything is written: PostgreSQL refuses a row that was on its way to the default partition while the
+        // one it belongs to was made.
+        if let Err(error) = store.make_partitions().await {
+            warn!(error = &error as &dyn std::error::Error, "could not make partitions; trying again later");
+        }
         let (wake, hinted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let listener = bind(config.executor.listen).await?;
         info!("health and metrics on http://{}", listener.local_addr()?);
 
-        let tools = Arc::new(McpTools::new(mcp_settings(config, machine)));
+        let tools = Arc::new(McpTools::new(mcp_settings(&config, &machine)));
         let guard = Guard::new(config.allowances().map_err(|bad| anyhow!(bad.join("\n")))?, SystemResolver);
         let actions = HttpAction::new(guard, HttpLimits::default())
             .register(ActionRegistry::default())
             .with("inbox.post", Arc::new(InboxPost::new(store.clone())))
             .with("event.publish", Arc::new(EventPublish::new(store.clone())))
             .with_tools(tools.clone());
-        let progress = self.start_events(config, recovery.executor)?;
+        let progress = self.start_events(&config, recovery.executor)?;
         let around = Surroundings { actions, limits: Limits::DEFAULT, clock: clock.clone(), progress };
         let settings =
             worker::Settings { executor: recovery.executor, permits: config.executor.permits, lease: recovery.lease };
@@ -222,7 +236,7 @@ impl Daemon {
         self.services.spawn(worker::serve(store.clone(), around, settings, wake.clone(), drain.clone(), abort));
         self.services.spawn(scheduler::serve(store.clone(), clock, wake.clone(), hinted.clone(), drain.clone()));
         self.services.spawn(hints::serve(store.clone(), hinted, wake.clone(), drain.clone()));
-        self.services.spawn(recovery::serve(store, recovery.clone(), wake, drain));
+        self.services.spawn(recovery::serve(store, recovery, wake, drain));
         Ok(())
     }
 

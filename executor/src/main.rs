@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the edge: the environment is read here, once")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let layout = Layout::from_lookup(nix::unistd::geteuid().as_raw(), |name| env::var_os(name));
     let path = layout.config_dir.join("ordinaut.toml");
@@ -67,6 +68,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// What people call this machine; only shown.
+#[expect(clippy::disallowed_methods, reason = "the edge")]
 fn host() -> String {
     env::var("HOSTNAME")
         .or_else(|_| std::fs::read_to_string("/etc/hostname"))

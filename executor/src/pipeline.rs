@@ -46,7 +46,7 @@ mod step;
 mod tests;
 
 /// How long `on_failure` may take.
-const AFTERMATH: Duration = Duration::from_secs(300);
+const AFTERMATH: Duration = Duration::from_mins(5);
 
 /// Why a walk stopped short of its end, from the gravest to the least.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use crate::metrics;
 /// Runs let in at once.
 const ADMITTED: u32 = 500;
 const HEARTBEAT: Duration = Duration::from_secs(10);
-const RETENTION: Duration = Duration::from_secs(3600);
+const RETENTION: Duration = Duration::from_hours(1);
 /// Sooner after a failure: a missing partition would not wait an hour.
-const RETENTION_RETRY: Duration = Duration::from_secs(60);
+const RETENTION_RETRY: Duration = Duration::from_mins(1);
 
 /// How this process recovers and keeps.
 #[derive(Debug, Clone)]

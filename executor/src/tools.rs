@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::actions::mcp::{self, McpTools};
 
 /// Written again this often, changed or not: its age tells that somebody still sees the servers.
-const REFRESH: Duration = Duration::from_secs(300);
+const REFRESH: Duration = Duration::from_mins(5);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Surveys the servers, keeps the catalogue up to date, and ends the servers' processes on `stop`.
@@ -32,7 +32,7 @@ pub async fn serve(store: Store, tools: Arc<McpTools>, stop: CancellationToken) 
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
-                changed = changes.changed() => if changed.is_err() { break },
+                known = changes.changed() => if known.is_err() { break },
             }
         }
     };
@@ -45,13 +45,13 @@ async fn write(store: &Store, tools: &McpTools) -> Result<(), StoreError> {
     let unusable = tools.unusable();
     let names: Vec<String> = servers.iter().map(|(name, _)| name.clone()).chain(unusable.keys().cloned()).collect();
     store.set_servers(&names).await?;
-    let mut seen: BTreeMap<String, Vec<SeenTool>> = BTreeMap::new();
+    let mut by_server: BTreeMap<String, Vec<SeenTool>> = BTreeMap::new();
     for tool in tools.describe() {
-        seen.entry(tool.server.clone()).or_default().push(described(tool));
+        by_server.entry(tool.server.clone()).or_default().push(described(tool));
     }
     for (server, is_seen) in servers {
         if is_seen {
-            store.write_server(&server, Ok(seen.remove(&server).unwrap_or_default())).await?;
+            store.write_server(&server, Ok(by_server.remove(&server).unwrap_or_default())).await?;
         }
     }
     for (server, reason) in unusable {

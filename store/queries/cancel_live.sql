@@ -15,12 +15,13 @@ forgotten as (
 kept as (
     insert into run (
         id, shard, agent_id, task_id, revision, state, trigger, occurrence_key, occurrence_at, root_run_id, retry_of,
-        cause_depth, event, attempts, failures, crashes, planned_at, started_at, finished_at, error, steps
+        cause_depth, event, params, pinned, attempts, failures, crashes, planned_at, started_at, finished_at, error,
+        steps
     )
     select
         gone.run_id, gone.shard, gone.agent_id, gone.task_id, gone.revision, 'cancelled', gone.trigger,
         gone.occurrence_key, gone.occurrence_at, gone.root_run_id, gone.retry_of, gone.cause_depth, gone.event,
-        gone.attempt, gone.failures, gone.crashes, gone.planned_at, gone.started_at, clock_timestamp(), $2,
+        gone.params, gone.pinned, gone.attempt, gone.failures, gone.crashes, gone.planned_at, gone.started_at, clock_timestamp(), $2,
         coalesce(
             (
                 select jsonb_agg(
@@ -49,11 +50,8 @@ select
     gone.run_id,
     gone.agent_id,
     gone.task_id,
-    task.title,
     gone.occurrence_at as "occurrence_at: jiff_sqlx::Timestamp",
     gone.cause_depth,
-    gone.concurrency_key,
-    gone.serial
+    gone.concurrency_key
 from gone
-join task on task.id = gone.task_id
 order by gone.run_id

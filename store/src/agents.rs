@@ -1,7 +1,9 @@
-//! Agents, their tokens, and the gate that stops everything.
+//! Agents, their tokens, and (`gate`) what stops everything.
 //!
 //! A token is 256 random bits; the database has its SHA-256 only, and finds it by that: what is compared was hashed
 //! first, so the time it takes says nothing about any token.
+
+mod gate;
 
 use jiff::Timestamp;
 use ordinaut_schema::{
@@ -20,6 +22,7 @@ use crate::{
     audit::audit,
     connection::{at, become_agent},
     error::Doing as _,
+    inbound::trigger_own,
     outbox::{Told, tell},
 };
 
@@ -128,8 +131,9 @@ impl Store {
     ) -> Result<(AgentId, NewToken), StoreError> {
         let agent = AgentId::new();
         let (name, timezone, scopes) = (name.to_owned(), timezone.map(str::to_owned), scopes.to_vec());
-        let grants = serde_json::to_value(grants).expect("grants are plain lists of text");
-        let taken = name.clone();
+        let grants = serde_json::to_value(grants)
+            .map_err(|error| StoreError::unreadable(format!("the grants of agent `{name}`"), error))?;
+        let wanted = name.clone();
         self.transaction("add an agent", move |mut tx| async move {
             sqlx::query!(
                 "insert into agent (id, name, timezone, grants) values ($1, $2, $3, $4)",
@@ -148,7 +152,7 @@ impl Store {
         })
         .await
         .map_err(|error| match error.constraint() {
-            Some("agent_name_taken") => StoreError::AgentNameTaken(taken),
+            Some("agent_name_taken") => StoreError::AgentNameTaken(wanted),
             _ => error,
         })
     }
@@ -237,63 +241,6 @@ impl Store {
         })
         .await
     }
-
-    /// Stops all claims, of one agent or (`None`) of everyone. Shutting a shut gate changes nothing.
-    pub async fn shut_gate(&self, agent: Option<AgentId>, by: &str) -> Result<(), StoreError> {
-        let by = by.to_owned();
-        self.transaction("shut the gate", move |mut tx| async move {
-            let shut = sqlx::query!(
-                "insert into gate (agent_id, shut_by) values ($1, $2) on conflict (agent_id) do nothing",
-                gate_key(agent),
-                by,
-            )
-            .execute(&mut *tx)
-            .await
-            .doing("shut the gate")?;
-            if shut.rows_affected() == 1 {
-                audit(&mut tx, &at_gate(agent, &by), "shut_gate", None, None, None).await?;
-            }
-            Ok(((), tx))
-        })
-        .await
-    }
-
-    /// Lets claims go on. Each gate is opened by itself: everyone's stays shut when one agent's is opened.
-    pub async fn open_gate(&self, agent: Option<AgentId>) -> Result<(), StoreError> {
-        self.transaction("open the gate", move |mut tx| async move {
-            let opened = sqlx::query!("delete from gate where agent_id = $1", gate_key(agent))
-                .execute(&mut *tx)
-                .await
-                .doing("open the gate")?;
-            if opened.rows_affected() == 1 {
-                audit(&mut tx, &at_gate(agent, "operator"), "open_gate", None, None, None).await?;
-            }
-            Ok(((), tx))
-        })
-        .await?;
-        // What was held back is claimable now.
-        self.wakeups.hint(self.now().await?);
-        Ok(())
-    }
-
-    /// Whether claims of this agent are stopped, by its own gate or everyone's, since when and by whom.
-    pub async fn gate_shut(&self, agent: AgentId) -> Result<Option<(Timestamp, String)>, StoreError> {
-        let gate = sqlx::query!(
-            r#"
-            select shut_at as "shut_at: jiff_sqlx::Timestamp", shut_by
-            from gate
-            where agent_id in ($1, $2)
-            order by shut_at
-            limit 1
-            "#,
-            agent.uuid(),
-            Uuid::nil(),
-        )
-        .fetch_optional(&self.pool)
-        .await
-        .doing("look at the gate")?;
-        Ok(gate.map(|gate| (gate.shut_at.to_jiff(), gate.shut_by)))
-    }
 }
 
 struct AgentRow {
@@ -319,15 +266,6 @@ impl AgentRow {
             tokens,
         })
     }
-}
-
-/// The nil agent stands for everyone.
-fn gate_key(agent: Option<AgentId>) -> Uuid {
-    agent.map_or_else(Uuid::nil, AgentId::uuid)
-}
-
-fn at_gate(agent: Option<AgentId>, by: &str) -> Caller {
-    Caller { agent: AgentId::from_uuid(gate_key(agent)), principal: by.to_owned(), client: None }
 }
 
 /// Who acts on agents: the operator, whose line belongs to the agent it is about.
@@ -407,5 +345,6 @@ async fn pause_all(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> Result
             }),
         })
         .collect();
-    tell(tx, &told).await
+    tell(tx, &told).await?;
+    trigger_own(tx, &told).await
 }

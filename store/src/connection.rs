@@ -3,7 +3,7 @@
 use std::{future::Future, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
-use jiff_sqlx::ToSqlx as _;
+use jiff_sqlx::ToSqlx;
 use ordinaut_schema::id::AgentId;
 use sqlx::{
     ConnectOptions as _, Executor as _, PgPool, Postgres, Transaction,
@@ -97,19 +97,10 @@ impl Store {
                 ("timezone", "UTC"),
             ])
             .disable_statement_logging();
-        let pool =
-            PgPoolOptions::new().max_connections(settings.max_connections).acquire_timeout(Duration::from_secs(10));
-        Self::with_role(pool, options, settings.role, settings.deadline).await
-    }
-
-    /// As [`Store::connect`], over a pool and an address that the caller made: tests bring their own database.
-    pub(crate) async fn with_role(
-        pool: PgPoolOptions,
-        options: PgConnectOptions,
-        role: Role,
-        deadline: Duration,
-    ) -> Result<Self, StoreError> {
-        let pool = pool
+        let role = settings.role;
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(Duration::from_secs(10))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     let take_role = match role {
@@ -122,8 +113,8 @@ impl Store {
             .connect_with(options)
             .await
             .doing("connect to the database")?;
-        let wakeups = Wakeups::new(pool.clone());
-        let store = Self { pool, deadline, wakeups };
+        let wakeups = Wakeups::new(&pool);
+        let store = Self { pool, deadline: settings.deadline, wakeups };
         if role == Role::Mcp {
             store.refuse_bypass().await?;
         }
@@ -225,9 +216,19 @@ pub(crate) async fn transaction_now(tx: &mut Transaction<'_, Postgres>) -> Resul
     Ok(now.to_jiff())
 }
 
+/// Has this transaction's statements planned for the values they are given: a list with optional filters has no one
+/// plan that suits them all.
+pub(crate) async fn plan_each_time(tx: &mut Transaction<'_, Postgres>) -> Result<(), StoreError> {
+    sqlx::query!("set local plan_cache_mode = 'force_custom_plan'")
+        .execute(&mut **tx)
+        .await
+        .doing("choose how lists are planned")?;
+    Ok(())
+}
+
 /// Binds an optional instant.
 pub(crate) fn at(instant: Option<Timestamp>) -> Option<jiff_sqlx::Timestamp> {
-    instant.map(|instant| instant.to_sqlx())
+    instant.map(ToSqlx::to_sqlx)
 }
 
 /// Brings the schema of the database at `url` up to this program's, under an advisory lock.

@@ -9,7 +9,7 @@ use ordinaut_schema::{
     id::{AgentId, EventId, OccurrenceKey, RunId, Shard, TaskId},
     run::{SkipReason, Trigger},
     task::{TaskSpec, TaskState},
-    template,
+    template::{self, Scope, is_truthy},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -208,7 +208,7 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
     let mut runs = Vec::new();
     let mut skipped = Vec::new();
     for Listener { task, title, state, spec } in listeners {
-        match passes(spec.event_filter.as_deref(), &event) {
+        match passes(&spec, &event) {
             Ok(true) => {}
             Ok(false) => continue,
             Err(why) => {
@@ -248,17 +248,12 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
     Ok(answer)
 }
 
-/// Whether an event passes a task's filter: no filter lets all pass.
-fn passes(filter: Option<&str>, event: &Value) -> Result<bool, ordinaut_schema::run::StepFailure> {
-    let Some(filter) = filter else { return Ok(true) };
-    let value = template::search(filter, event)?;
-    Ok(match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Bool(true) | Value::Number(_) => true,
-    })
+/// Whether an event passes a task's filter, which names `event` and `params` as every expression of a definition
+/// does: no filter lets all pass.
+fn passes(spec: &TaskSpec, event: &Value) -> Result<bool, ordinaut_schema::run::StepFailure> {
+    let Some(filter) = spec.event_filter.as_deref() else { return Ok(true) };
+    let scope = Scope { event: event.clone(), params: Value::Object(spec.params.clone()), ..Scope::default() };
+    Ok(is_truthy(&template::evaluate(filter, &scope)?))
 }
 
 /// Finds the tasks whose topic matches, then locks those, in id order.

@@ -16,6 +16,7 @@ use crate::{
     Caller, Store, StoreError,
     connection::become_agent,
     error::Doing as _,
+    inbound::trigger_own,
     outbox::{Told, tell},
 };
 
@@ -127,7 +128,7 @@ pub(crate) async fn post(tx: &mut Transaction<'_, Postgres>, message: &NewMessag
         .doing("find a message posted before")?;
         return Ok(MessageId::from_uuid(earlier));
     }
-    let told = Told {
+    let told = [Told {
         agent: message.agent,
         task: message.task,
         run: message.run,
@@ -141,8 +142,9 @@ pub(crate) async fn post(tx: &mut Transaction<'_, Postgres>, message: &NewMessag
             "title": message.title,
             "body": message.body,
         }),
-    };
-    tell(tx, &[told]).await?;
+    }];
+    tell(tx, &told).await?;
+    trigger_own(tx, &told).await?;
     Ok(id)
 }
 

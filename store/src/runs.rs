@@ -10,9 +10,9 @@ use ordinaut_schema::{
     id::{RunId, TaskId},
     run::{RunState, SkipReason, StepFailure, StepRecord, Trigger},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{Caller, Store, StoreError, error::Doing as _};
+use crate::{Caller, Store, StoreError, connection::plan_each_time, error::Doing as _};
 
 use self::row::RunRow;
 
@@ -111,6 +111,7 @@ impl Store {
         let least = filter.since.map(|since| RunId::floor(since).uuid());
         let end = filter.until.map(|until| RunId::floor(until).uuid());
         self.transaction_as(caller, "list runs", move |mut tx| async move {
+            plan_each_time(&mut tx).await?;
             let rows = sqlx::query_file_as!(
                 RunRow,
                 "queries/list_runs.sql",

@@ -29,7 +29,9 @@ use sqlx::{Postgres, Transaction};
 
 use crate::{
     Caller, Store, StoreError,
+    connection::plan_each_time,
     error::Doing as _,
+    inbound::trigger_own,
     outbox::{Told, tell},
 };
 
@@ -126,6 +128,7 @@ impl Store {
         let states: Vec<_> = states.iter().map(|state| state.as_str().to_owned()).collect();
         let text = filter.text.as_deref().map(title_key);
         self.transaction_as(caller, "list tasks", move |mut tx| async move {
+            plan_each_time(&mut tx).await?;
             let rows = sqlx::query_file_as!(
                 TaskRow,
                 "queries/list_tasks.sql",
@@ -254,7 +257,7 @@ fn topic(spec: &TaskSpec) -> Option<&str> {
 /// From when a definition that was just accepted counts: an instant that went by between its acceptance and this
 /// transaction (`once`, in a second) is late, not lost.
 fn counts_from(spec: &TaskSpec, now: Timestamp) -> Timestamp {
-    const ON_ITS_WAY: Duration = Duration::from_secs(60);
+    const ON_ITS_WAY: Duration = Duration::from_mins(1);
     if spec.anchored_at < now && spec.anchored_at + ON_ITS_WAY > now { spec.anchored_at } else { now }
 }
 
@@ -273,15 +276,16 @@ async fn tell_task(
     payload.insert("state".to_owned(), json!(record.state));
     payload.insert("revision".to_owned(), json!(record.revision));
     payload.extend(more);
-    let told = Told {
+    let told = [Told {
         agent: record.agent,
         task: Some(record.id),
         run: None,
         topic: topic.as_str().into(),
         cause_depth: 0,
         payload: Value::Object(payload),
-    };
-    tell(tx, &[told]).await?;
+    }];
+    tell(tx, &told).await?;
+    trigger_own(tx, &told).await?;
     Ok(record)
 }
 

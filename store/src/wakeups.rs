@@ -45,8 +45,8 @@ struct Waiting {
 }
 
 impl Wakeups {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        let pool = private_pool(&pool, 1);
+    pub(crate) fn new(pool: &PgPool) -> Self {
+        let pool = private_pool(pool, 1);
         Self { pool, waiting: Arc::default() }
     }
 

@@ -83,7 +83,7 @@ async fn an_event_reaches_only_its_own_agents_tasks() {
 async fn a_filter_lets_only_matching_events_pass() {
     let (f, _database) = Fixture::fresh().await;
     let local = Caller::local("test");
-    listening(&f, "hot", "weather", json!({ "event_filter": "payload.temperature > `25`" })).await;
+    listening(&f, "hot", "weather", json!({ "event_filter": "event.payload.temperature > `25`" })).await;
     let cold = f.mcp.publish_event(&local, event("1", "weather", json!({ "temperature": 12 }))).await.unwrap();
     let hot = f.mcp.publish_event(&local, event("2", "weather", json!({ "temperature": 31 }))).await.unwrap();
     let odd = f.mcp.publish_event(&local, event("3", "weather", json!({ "temperature": "hot" }))).await.unwrap();

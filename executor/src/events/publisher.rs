@@ -197,7 +197,7 @@ impl Seen {
     /// A restart alone loses nothing where the last event is still there: what Redis persists, it persists in order.
     /// Without it, only trimming by a full stream of the same server is innocent.
     const fn is_lost(self) -> bool {
-        !self.has_last && !(self.full && self.same_server)
+        !(self.has_last || self.full && self.same_server)
     }
 }
 

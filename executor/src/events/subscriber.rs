@@ -25,7 +25,7 @@ use crate::{metrics, worker::chain};
 const GROUP: &str = "ordinaut";
 const BATCH: usize = 64;
 /// An entry that its reader has not acknowledged for so long is abandoned.
-const ABANDONED: Duration = Duration::from_secs(60);
+const ABANDONED: Duration = Duration::from_mins(1);
 /// How often abandoned entries are looked for.
 const SWEEP: Duration = Duration::from_secs(15);
 /// Unreadable entries that are kept.

@@ -15,7 +15,7 @@ use ordinaut_schema::{
 use super::resume::failed_calls;
 
 /// A remote side may ask for no longer than this.
-const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// How long to wait before the next call, or `None` when there is none. `failures` includes this one.
 pub(crate) fn next_call(failure: &StepFailure, retry: &Retry, failures: u32, spread: f64) -> Option<Duration> {

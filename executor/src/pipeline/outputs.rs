@@ -75,7 +75,7 @@ mod tests {
         serde_json::from_value(json!({ "id": id, "uses": "data.transform", "save_as": save_as })).unwrap()
     }
 
-    fn record(id: &str, state: StepState, output: Value) -> StepRecord {
+    fn record(id: &str, state: StepState, output: &Value) -> StepRecord {
         serde_json::from_value(
             json!({ "step": id, "uses": "data.transform", "state": state, "calls": 1, "output": output }),
         )
@@ -89,8 +89,8 @@ mod tests {
         let taken = taken_names(&pipeline);
 
         let mut steps = Map::new();
-        insert(&mut steps, &taken, &hot, &record("hot", StepState::Succeeded, json!("25")));
-        insert(&mut steps, &taken, &cold, &record("cold", StepState::Skipped, Value::Null));
+        insert(&mut steps, &taken, &hot, &record("hot", StepState::Succeeded, &json!("25")));
+        insert(&mut steps, &taken, &cold, &record("cold", StepState::Skipped, &Value::Null));
         assert_eq!(Value::Object(steps), json!({ "text": "25", "hot": "25", "cold": null }));
     }
 
@@ -101,15 +101,15 @@ mod tests {
         let taken = taken_names(&pipeline);
 
         let mut steps = Map::new();
-        insert(&mut steps, &taken, &a, &record("a", StepState::Succeeded, json!(1)));
-        insert(&mut steps, &taken, &b, &record("b", StepState::Succeeded, json!(2)));
+        insert(&mut steps, &taken, &a, &record("a", StepState::Succeeded, &json!(1)));
+        insert(&mut steps, &taken, &b, &record("b", StepState::Succeeded, &json!(2)));
         assert_eq!(Value::Object(steps), json!({ "a": 2, "b": 2 }));
     }
 
     #[test]
     fn a_runs_output_is_that_of_the_last_step_that_ran() {
         let pipeline = vec![Element::Step(step("a", None)), Element::Step(step("b", None))];
-        let records = [record("a", StepState::Succeeded, json!(1)), record("b", StepState::Skipped, Value::Null)];
+        let records = [record("a", StepState::Succeeded, &json!(1)), record("b", StepState::Skipped, &Value::Null)];
         assert_eq!(last(&pipeline, &records), json!(1));
     }
 }

@@ -58,24 +58,11 @@ impl Engine<'_> {
     /// Brings one step to its end, from wherever it stands.
     pub(super) async fn call_step(&self, place: Place<'_>) -> Result<(), Halt> {
         let step = place.step;
-        let (mut record, fresh) = match self.journal.find(&step.id, place.index()) {
-            Some(record) => match standing(&record, effect::effect(step, &record.input, &self.around.actions)) {
-                Standing::Done => return Ok(()),
-                Standing::Failed(failure) => return Err(Halt::Failed(failure)),
-                Standing::Unknown => return self.fail(place, record, unknown("its executor was lost during it")),
-                Standing::Again => (record, false),
-            },
-            None => {
-                self.orders.may_start().await?;
-                if place.item.is_none() && self.is_skipped(step)? {
-                    return Ok(());
-                }
-                match self.rendered(&place) {
-                    Ok(input) => (self.new_record(&place, input), true),
-                    Err(failure) => return self.fail(place, self.new_record(&place, Value::Null), failure),
-                }
-            }
+        let begun = match self.journal.find(&step.id, place.index()) {
+            Some(record) => self.resume(place, record)?,
+            None => self.begin(place).await?,
         };
+        let Some((mut record, fresh)) = begun else { return Ok(()) };
         self.orders.may_start().await?;
         if let Err(failure) = self.may_call(step) {
             return self.fail(place, record, failure);
@@ -90,10 +77,10 @@ impl Engine<'_> {
             }
             self.journal.flush().await?;
         }
-        let answer = self.perform(&place, &record).await.and_then(|answer| {
-            let answer = output::accept(answer, step.expect.as_ref(), &self.around.limits)?;
-            Ok(answer)
-        });
+        let answer = self
+            .perform(&place, &record)
+            .await
+            .and_then(|answer| output::accept(answer, step.expect.as_ref(), &self.around.limits));
         record.calls += 1;
         count(step, answer.as_ref().err());
         let ended = match answer {
@@ -108,6 +95,34 @@ impl Engine<'_> {
             self.journal.flush_effects().await?;
         }
         ended
+    }
+
+    /// A step that an earlier attempt began: `None` when it is over, else its record, to be called again.
+    fn resume(&self, place: Place<'_>, record: StepRecord) -> Result<Option<(StepRecord, bool)>, Halt> {
+        match standing(&record, effect::effect(place.step, &record.input, &self.around.actions)) {
+            Standing::Done => Ok(None),
+            Standing::Failed(failure) => Err(Halt::Failed(failure)),
+            Standing::Unknown => {
+                self.fail(place, record, unknown("its executor was lost during it"))?;
+                Ok(None)
+            }
+            Standing::Again => Ok(Some((record, false))),
+        }
+    }
+
+    /// A step that nobody began: judged and rendered; `None` when it is skipped, or failed and continued from.
+    async fn begin(&self, place: Place<'_>) -> Result<Option<(StepRecord, bool)>, Halt> {
+        self.orders.may_start().await?;
+        if place.item.is_none() && self.is_skipped(place.step)? {
+            return Ok(None);
+        }
+        match self.rendered(&place) {
+            Ok(input) => Ok(Some((self.new_record(&place, input), true))),
+            Err(failure) => {
+                self.fail(place, self.new_record(&place, Value::Null), failure)?;
+                Ok(None)
+            }
+        }
     }
 
     /// The call itself; pure steps are computed here, on the scope they stand in.
@@ -160,12 +175,11 @@ impl Engine<'_> {
         if place.aftermath {
             return self.fail(place, record, failure);
         }
-        let (retry, failures) = match &step.retry {
-            Some(own) => (own, record.calls),
-            None => {
-                let spent = self.journal.read(|records| budget::spent_by_task(&self.spec.pipeline, records));
-                (&self.spec.retry, spent)
-            }
+        let (retry, failures) = if let Some(own) = &step.retry {
+            (own, record.calls)
+        } else {
+            let spent = self.journal.read(|records| budget::spent_by_task(&self.spec.pipeline, records));
+            (&self.spec.retry, spent)
         };
         match budget::next_call(&failure, retry, failures, rand::random()) {
             Some(delay) => Err(Halt::Retry { delay, error: failure }),

@@ -81,9 +81,6 @@ impl Action for Scripted {
         if call.input["hang"] == json!(true) {
             std::future::pending::<()>().await;
         }
-        if call.input["panic"] == json!(true) {
-            panic!("the action broke");
-        }
         if u64::from(number) <= call.input["fail"].as_u64().unwrap_or(0) {
             let kind = call.input["kind"].as_str().and_then(ErrorKind::from_text).unwrap_or(ErrorKind::ServerError);
             return Err(StepFailure::new(kind, "as told").sent(call.input["sent"] == json!(true)));
@@ -106,7 +103,7 @@ struct Bench {
 
 impl Bench {
     fn new(pipeline: Value) -> Self {
-        Self::with(json!({ "pipeline": pipeline }))
+        Self::with(Value::from_iter([("pipeline", pipeline)]))
     }
 
     fn with(fields: Value) -> Self {
@@ -138,7 +135,7 @@ impl Bench {
 
     /// One attempt, from what earlier ones wrote.
     async fn attempt(&mut self) -> Result<Value, Halt> {
-        self.attempt_under(&Orders::new(Instant::now(), Duration::from_secs(36_000))).await
+        self.attempt_under(&Orders::new(Instant::now(), Duration::from_hours(10))).await
     }
 
     async fn attempt_under(&mut self, orders: &Orders) -> Result<Value, Halt> {
@@ -399,7 +396,7 @@ async fn pure_steps_are_written_with_the_next_write() {
 #[tokio::test]
 async fn a_cancel_ends_the_call_in_hand() {
     let mut bench = Bench::new(json!([{ "id": "a", "uses": "svc.once", "with": { "hang": true } }]));
-    let orders = Orders::new(Instant::now(), Duration::from_secs(36_000));
+    let orders = Orders::new(Instant::now(), Duration::from_hours(10));
     let asked = orders.cancelled.clone();
     let service = bench.service.clone();
     let ask = async move {
@@ -416,7 +413,7 @@ async fn a_cancel_ends_the_call_in_hand() {
 async fn a_tool_that_is_not_granted_any_more_is_denied_at_the_call() {
     let mut bench = Bench::new(json!([{ "id": "a", "uses": "svc.once" }]));
     let journal = Journal::open(bench.pages.clone(), Vec::new());
-    let (orders, grants) = (Orders::new(Instant::now(), Duration::from_secs(60)), Grants::default());
+    let (orders, grants) = (Orders::new(Instant::now(), Duration::from_mins(1)), Grants::default());
     bench.run.attempt = 1;
     let attempted =
         Attempted { run: &bench.run, spec: &bench.spec, journal: &journal, orders: &orders, grants: &grants };

@@ -15,7 +15,7 @@ use axum::{
     routing::any,
 };
 use ordinaut_executor::{
-    config::Config,
+    config::{Config, LogFormat},
     daemon::{self, Machine},
     telemetry,
 };
@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Waits until `look` finds something.
 pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(found) = look().await {
             return found;
@@ -80,19 +80,18 @@ impl House {
         ];
         let environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
         let config = Config::read(None, &environment).unwrap();
+        // Only the first executor of a test begins to log.
+        let _ = telemetry::log_to_stderr(LogFormat::Pretty, "warn,ordinaut_executor=debug");
         let exposition = telemetry::count().unwrap();
         let asked = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let until = asked.clone();
-        let ended = runtime
-            .spawn(async move { daemon::run_until(until.cancelled(), config, Machine::default(), exposition).await });
+        let ended = runtime.spawn(daemon::run_until(until.cancelled_owned(), config, Machine::default(), exposition));
         let executor = Executor { runtime: Some(runtime), asked, ended, address: port };
-        eventually("the executor is ready", async || match TcpStream::connect(port).await {
-            Ok(_) => (executor.ask("/readyz").await.0 == 200).then_some(()),
-            Err(_) => {
-                assert!(!executor.ended.is_finished(), "the executor ended at once");
-                None
-            }
+        eventually("the executor is ready", async || {
+            assert!(!executor.ended.is_finished(), "the executor ended at once");
+            TcpStream::connect(port).await.ok()?;
+            (executor.ask("/readyz").await.0 == 200).then_some(())
         })
         .await;
         executor

@@ -11,6 +11,7 @@ use sqlx::{Postgres, Transaction};
 use crate::{
     StoreError,
     error::Doing as _,
+    inbound::trigger_own,
     outbox::{Told, tell},
 };
 
@@ -28,7 +29,6 @@ pub(crate) struct CancelledRun {
     pub(crate) agent: AgentId,
     pub(crate) task: TaskId,
     pub(crate) concurrency_key: Option<String>,
-    pub(crate) serial: bool,
 }
 
 /// What became of live runs.
@@ -43,7 +43,8 @@ pub(crate) struct CancelledLive {
 /// Cancels live runs: those that no attempt holds at once (history row, journal gone, `run.cancelled`), those that
 /// run by asking. Locks in run id order; runs that are over already are not in the answer.
 ///
-/// Whoever holds a place under a key gives it up here; admission of the next is the caller's.
+/// Whoever holds a place under a key gives it up here; admission of the next is the caller's. A caller that needs the
+/// task's lock takes it before: tasks come first in every lock order.
 pub(crate) async fn cancel_live(
     tx: &mut Transaction<'_, Postgres>,
     which: Live<'_>,
@@ -91,7 +92,7 @@ pub(crate) async fn cancel_live(
 
     let idle: Vec<_> = idle.iter().map(|run| run.run_id).collect();
     let error = json!(StepFailure::new(ErrorKind::Cancelled, reason));
-    let gone = sqlx::query_file!("queries/cancel_live.sql", &idle, error)
+    let gone = sqlx::query_file!("queries/cancel_live.sql", &idle, &error)
         .fetch_all(&mut **tx)
         .await
         .doing("cancel runs that are not running")?;
@@ -106,14 +107,14 @@ pub(crate) async fn cancel_live(
             payload: json!({
                 "run_id": run.run_id,
                 "task_id": run.task_id,
-                "title": run.title,
                 "state": RunState::Cancelled,
                 "scheduled_at": run.occurrence_at.to_jiff(),
-                "reason": reason,
+                "error": error,
             }),
         })
         .collect();
     tell(tx, &told).await?;
+    trigger_own(tx, &told).await?;
 
     Ok(CancelledLive {
         cancelled: gone
@@ -123,7 +124,6 @@ pub(crate) async fn cancel_live(
                 agent: AgentId::from_uuid(run.agent_id),
                 task: TaskId::from_uuid(run.task_id),
                 concurrency_key: run.concurrency_key,
-                serial: run.serial,
             })
             .collect(),
         requested: requested.into_iter().map(RunId::from_uuid).collect(),

@@ -18,14 +18,14 @@ fn unclocked(spec: &TaskSpec) -> TaskSpec {
     let anchor = spec.anchored_at;
     spec.anchored_at = Timestamp::UNIX_EPOCH;
     match spec.schedule_kind {
-        // A delay that was given lies a whole number of milliseconds after the instant of acceptance, which the
-        // database's clock gave to the microsecond; an instant that was given does not, but by one chance in 1,000.
+        // The end of a delay is kept to the millisecond, and delays are whole seconds: it then has the very
+        // milliseconds of the instant of acceptance. Instants that people give have none.
         ScheduleKind::Once => {
             if let Ok(at) = spec.schedule_expr.parse::<Timestamp>()
-                && (at.as_nanosecond() - anchor.as_nanosecond()) % 1_000_000 == 0
-                && anchor.as_nanosecond() % 1_000_000 != 0
+                && at.subsec_millisecond() == anchor.subsec_millisecond()
+                && at.subsec_millisecond() != 0
             {
-                spec.schedule_expr = format!("+{:#}", at.duration_since(anchor));
+                spec.schedule_expr = format!("+{}s", at.as_second() - anchor.as_second());
             }
         }
         ScheduleKind::Rrule => {

@@ -9,10 +9,9 @@ use jiff::{Timestamp, ToSpan as _};
 use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
     event::Topic,
-    id::{OccurrenceKey, RunId, Shard, TaskId},
+    id::{RunId, Shard, TaskId},
     limits::Limits,
-    planning::{Stretch, first_cursor},
-    run::{RunState, Trigger},
+    planning::first_cursor,
     task::TaskState,
 };
 use serde_json::{Map, json};
@@ -20,19 +19,19 @@ use sqlx::{Postgres, Transaction};
 
 use crate::{
     Caller, Store, StoreError,
+    admission::{LockedTask, Locking, admit},
     audit::audit,
     connection::{at, transaction_now},
     error::Doing as _,
-    outbox::{Told, tell},
+    inbound::trigger_own,
     runs::{Live, cancel_live},
+    skips::{Skipped, write_skipped},
 };
 
 use super::{Snooze, TaskRecord, fields, has_clock, lock_task, tell_task};
 
 /// An open stretch is written to history after that long, snoozed or not.
-const STRETCH_AGE: Duration = Duration::from_secs(3600);
-const CANCELLED_WITH_TASK: &str = "the task was cancelled";
-
+const STRETCH_AGE: Duration = Duration::from_hours(1);
 impl Store {
     /// Pauses: occurrences pass as skipped until `until`, or until resumed. Pausing a paused task moves `until`.
     ///
@@ -165,14 +164,15 @@ impl Store {
     pub async fn cancel_task(&self, caller: &Caller, task: TaskId) -> Result<(TaskRecord, Vec<RunId>), StoreError> {
         let who = caller.clone();
         self.transaction_as(caller, "cancel a task", move |mut tx| async move {
-            // Runs before their task, as conclusions lock them; then once more, for what was planned meanwhile.
-            let first = cancel_live(&mut tx, Live::OfTasks(&[task]), CANCELLED_WITH_TASK).await?;
             let old = lock_task(&mut tx, who.agent, task).await?;
             if old.state == TaskState::Cancelled {
                 return Ok(((old, Vec::new()), tx));
             }
             if let Some(stretch) = old.open_stretch {
-                close_stretch(&mut tx, &old, stretch).await?;
+                let revision = i32::try_from(old.revision).unwrap_or(i32::MAX);
+                let locked = LockedTask { id: task, shard: Shard::default(), agent: old.agent, revision };
+                let told = write_skipped(&mut tx, &[Skipped::stretch(&locked, &stretch)]).await?;
+                trigger_own(&mut tx, &told).await?;
             }
             sqlx::query!(
                 "
@@ -196,8 +196,12 @@ impl Store {
             .execute(&mut *tx)
             .await
             .doing("cancel a task")?;
-            let live = cancel_live(&mut tx, Live::OfTasks(&[task]), CANCELLED_WITH_TASK).await?;
-            let cancelled = first.cancelled.iter().chain(&live.cancelled).map(|run| run.id);
+            let live = cancel_live(&mut tx, Live::OfTasks(&[task]), "the task was cancelled").await?;
+            // What its runs held goes to those of other tasks that wait under the same keys.
+            let keys =
+                live.cancelled.iter().filter_map(|run| Some((run.agent, run.concurrency_key.clone()?))).collect();
+            admit(&mut tx, &[], &keys, Locking::Skip).await?;
+            let cancelled = live.cancelled.iter().map(|run| run.id);
             let mut runs: Vec<_> = cancelled.chain(live.requested).collect();
             runs.sort_unstable();
             let detail = json!({ "runs": runs });
@@ -289,56 +293,4 @@ fn due_unsnoozed(old: &TaskRecord) -> Result<Option<Timestamp>, StoreError> {
     let cursor = first_cursor(old.id, &old.spec, &schedule, next - 1.nanosecond())
         .map_err(|gave_up| refused(old.id, gave_up.to_string()))?;
     Ok(Some(cursor.map_or(next, |(_, due)| due)))
-}
-
-/// Writes the open stretch as the history row that it becomes when it ends.
-async fn close_stretch(
-    tx: &mut Transaction<'_, Postgres>,
-    task: &TaskRecord,
-    stretch: Stretch,
-) -> Result<(), StoreError> {
-    let key = OccurrenceKey::at(stretch.from);
-    let run = RunId::derive(task.id, &key, stretch.from, Shard::default());
-    sqlx::query!(
-        "
-        insert into run (
-            id, agent_id, task_id, revision, state, skip_reason, trigger, occurrence_key, occurrence_at, stretch_to,
-            stretch_count, root_run_id, attempts, failures, crashes, planned_at, finished_at, steps
-        )
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $1, 0, 0, 0, $12, clock_timestamp(), '[]')
-        ",
-        run.uuid(),
-        task.agent.uuid(),
-        task.id.uuid(),
-        i32::try_from(task.revision).unwrap_or(i32::MAX),
-        RunState::Skipped.as_str(),
-        stretch.reason.as_str(),
-        Trigger::Schedule.as_str(),
-        key.as_str(),
-        stretch.from.to_sqlx() as _,
-        stretch.to.to_sqlx() as _,
-        i32::try_from(stretch.count).unwrap_or(i32::MAX),
-        stretch.opened_at.to_sqlx() as _,
-    )
-    .execute(&mut **tx)
-    .await
-    .doing("write a stretch to history")?;
-    let told = Told {
-        agent: task.agent,
-        task: Some(task.id),
-        run: Some(run),
-        topic: Topic::RunSkipped.as_str().into(),
-        cause_depth: 0,
-        payload: json!({
-            "run_id": run,
-            "task_id": task.id,
-            "title": task.spec.title,
-            "state": RunState::Skipped,
-            "reason": stretch.reason,
-            "scheduled_at": stretch.from,
-            "until": stretch.to,
-            "count": stretch.count,
-        }),
-    };
-    tell(tx, &[told]).await
 }

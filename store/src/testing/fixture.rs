@@ -1,7 +1,5 @@
 //! Fixtures over real PostgreSQL: a database of the test's own, seen in both roles and by its owner.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
@@ -14,15 +12,12 @@ use ordinaut_schema::{
     time::Zone,
 };
 use serde_json::{Value, json};
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::PgPool;
 
 use super::{Database, database};
 use crate::{Caller, Role, Settings, Store, StoreError, tasks::TaskRecord};
 
-/// One database in three views. Made from what `#[sqlx::test]` hands to a test.
+/// One database in three views. Made by [`Fixture::fresh`].
 #[derive(Debug, Clone)]
 pub struct Fixture {
     pub mcp: Store,
@@ -47,18 +42,6 @@ impl Fixture {
         (fixture, database)
     }
 
-    pub async fn open(pool: PgPoolOptions, address: PgConnectOptions) -> Result<Self, StoreError> {
-        let deadline = Duration::from_secs(30);
-        Ok(Self {
-            mcp: Store::with_role(pool.clone(), address.clone(), Role::Mcp, deadline).await?,
-            executor: Store::with_role(pool.clone(), address.clone(), Role::Executor, deadline).await?,
-            owner: pool
-                .connect_with(address)
-                .await
-                .map_err(|source| StoreError::Database { doing: "connect to the database", source })?,
-        })
-    }
-
     /// Another agent beside the local one.
     pub async fn agent(&self, name: &str) -> Result<Caller, StoreError> {
         let (agent, _token) = self.executor.add_agent(name, None, &Grants::default(), &[], None).await?;
@@ -68,6 +51,9 @@ impl Fixture {
 
 impl Fixture {
     /// The topics of what was told of a task (`None`: of anything), in order.
+    ///
+    /// # Panics
+    /// The database is gone.
     pub async fn topics(&self, task: Option<TaskId>) -> Vec<String> {
         sqlx::query_scalar!(
             "select topic from outbox where $1::uuid is null or task_id = $1 order by xid, id",
@@ -79,6 +65,9 @@ impl Fixture {
     }
 
     /// Puts a run into `due_work` in that state, without planning or claiming it.
+    ///
+    /// # Panics
+    /// The run is there already.
     pub async fn plant_run(&self, task: &TaskRecord, key: &OccurrenceKey, at: Timestamp, state: RunState) -> RunId {
         let run = RunId::derive(task.id, key, at, Shard::default());
         sqlx::query!(

@@ -1,0 +1,67 @@
+//! Hints: heard, coalesced, and never lost for long.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
+use std::time::Duration;
+
+use jiff::{Timestamp, ToSpan as _};
+use ordinaut_schema::schedule::ScheduleKind;
+use ordinaut_store::{
+    Caller,
+    testing::{Fixture, accepted},
+};
+
+const LONG: Duration = Duration::from_secs(30);
+
+async fn hint(fixture: &Fixture, title: &str, every: &str) -> Timestamp {
+    let now = fixture.executor.now().await.unwrap();
+    let definition = accepted(title, (ScheduleKind::Interval, every), now);
+    fixture.mcp.insert_task(&Caller::local("test"), &definition, None).await.unwrap();
+    now
+}
+
+#[tokio::test]
+async fn a_burst_of_hints_is_heard_as_its_earliest() {
+    let (fixture, _database) = Fixture::fresh().await;
+    let mut listener = fixture.executor.listen().await.unwrap();
+    let start = fixture.executor.now().await.unwrap();
+    for n in 2..12 {
+        hint(&fixture, &format!("Task {n}"), &format!("{n}h")).await;
+    }
+    let earliest = start + 2.hours();
+    // One hint or several: the earliest instant of all is heard, and none before it (intervals count whole seconds).
+    let mut heard = listener.next(LONG).await.expect("a hint within 30 s");
+    while heard > earliest + 30.minutes() {
+        heard = heard.min(listener.next(LONG).await.expect("a hint within 30 s"));
+    }
+    assert!(heard >= earliest - 1.second());
+}
+
+#[tokio::test]
+async fn silence_ends_with_its_limit() {
+    let (fixture, _database) = Fixture::fresh().await;
+    let mut listener = fixture.executor.listen().await.unwrap();
+    assert_eq!(listener.next(Duration::from_millis(1)).await, None);
+    assert_eq!(listener.next(Duration::ZERO).await, None);
+}
+
+#[tokio::test]
+async fn a_listener_whose_connection_breaks_says_look_now_and_hears_again() {
+    let (fixture, _database) = Fixture::fresh().await;
+    let mut listener = fixture.executor.listen().await.unwrap();
+    let ended: i64 = sqlx::query_scalar(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity
+         where datname = current_database() and query like 'LISTEN %'",
+    )
+    .fetch_one(&fixture.owner)
+    .await
+    .unwrap();
+    assert_eq!(ended, 1);
+    let now = fixture.executor.now().await.unwrap();
+    let heard = listener.next(LONG).await.expect("a broken connection is a hint");
+    assert!(heard < now, "whatever was missed is to be looked for now");
+
+    let start = hint(&fixture, "After", "2h").await;
+    let heard = listener.next(LONG).await.expect("a hint within 30 s");
+    assert!(heard >= start + 1.hour());
+}
