@@ -85,13 +85,12 @@ async fn add(session: &Session, options: &Add, out: Out) -> Result<(), Failure> 
         [] => USUAL_SCOPES.map(str::to_owned).to_vec(),
         named => named.to_vec(),
     };
-    let token = match &options.label {
-        Some(label) => store.add_token(&options.name, label, &scopes, expires_at).await?,
-        None => {
-            let grants = Grants { tools: options.tool.clone(), ..Grants::default() };
-            let zone = timezone.as_ref().map(Zone::name);
-            store.add_agent(&options.name, zone, &grants, &scopes, expires_at).await?.1
-        }
+    let token = if let Some(label) = &options.label {
+        store.add_token(&options.name, label, &scopes, expires_at).await?
+    } else {
+        let grants = Grants { tools: options.tool.clone(), ..Grants::default() };
+        let zone = timezone.as_ref().map(Zone::name);
+        store.add_agent(&options.name, zone, &grants, &scopes, expires_at).await?.1
     };
     if out.is_json() {
         return out.json(&json!({

@@ -1,9 +1,11 @@
 //! `doctor`: what is configured, what answers, and what to do about the rest. Starts and changes nothing.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ordinaut_store::embedded::{self, Phase, PostgresBinaries, redis_server};
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 use crate::{
     config::{Config, redacted},
@@ -12,6 +14,9 @@ use crate::{
     session::{Session, running_url},
     times::machine_zone,
 };
+
+/// Who answers at all answers sooner.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
 /// One thing that was looked at.
 struct Finding {
@@ -40,40 +45,12 @@ pub(crate) async fn doctor(config: &Config, out: Out) -> Result<ExitCode, Failur
     let mut findings = Findings::default();
     installation(config, &mut findings);
     configuration(config, &mut findings);
-    match (&config.database_url, embedded::current(&config.layout)) {
-        (None, None) => {
-            servers(config, &mut findings);
-            findings.good("running", "no; `ordinaut up`, or any command that needs it, starts it");
-        }
-        (None, Some(state)) => {
-            servers(config, &mut findings);
-            match &state.phase {
-                Phase::Running => {
-                    findings.good("running", format!("since {}, version {}", state.started_at, state.version))
-                }
-                phase => findings.wrong("running", phase.to_string(), logs(config)),
-            }
-            for (name, process) in [
-                ("postgres", &state.postgres),
-                ("redis", &state.redis),
-                ("executor process", &state.executor),
-                ("mcp process", &state.mcp),
-            ] {
-                match process.as_ref().filter(|process| process.is_alive()) {
-                    Some(process) => findings.good(name, format!("process {}", process.pid)),
-                    None => {
-                        findings.wrong(name, "not alive", format!("it is started again by itself; {}", logs(config)))
-                    }
-                }
-            }
-            if let Some(address) = state.mcp_http {
-                answers("mcp over HTTP", &address.to_string(), &mut findings).await;
-            }
-            if let Ok(url) = running_url(config) {
-                database(config, &url, &mut findings).await;
-            }
-        }
-        (Some(url), _) => database(config, url, &mut findings).await,
+    match &config.database_url {
+        None => embedded_set(config, &mut findings).await,
+        Some(url) => database(config, url, &mut findings).await,
+    }
+    if let Some(url) = &config.redis_url {
+        redis(url, &mut findings).await;
     }
     tell(&findings, out)
 }
@@ -166,9 +143,77 @@ fn servers(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// What runs here, or what it would be started from.
+async fn embedded_set(config: &Config, findings: &mut Findings) {
+    servers(config, findings);
+    let Some(state) = embedded::current(&config.layout) else {
+        findings.good("running", "no; `ordinaut up`, or any command that needs it, starts it");
+        return;
+    };
+    if state.phase == Phase::Running {
+        findings.good("running", format!("since {}, version {}", state.started_at, state.version));
+    } else {
+        findings.wrong("running", state.phase.to_string(), logs(config));
+    }
+    for (name, process) in [
+        ("postgres", &state.postgres),
+        ("redis", &state.redis),
+        ("executor process", &state.executor),
+        ("mcp process", &state.mcp),
+    ] {
+        if let Some(process) = process.as_ref().filter(|process| process.is_alive()) {
+            findings.good(name, format!("process {}", process.pid));
+        } else {
+            findings.wrong(name, "not alive", format!("it is started again by itself; {}", logs(config)));
+        }
+    }
+    if let Some(url) = &state.redis_url {
+        redis(url, findings).await;
+    }
+    if let Some(address) = state.mcp_http {
+        answers("mcp over HTTP", &address.to_string(), findings).await;
+    }
+    if let Ok(url) = running_url(config) {
+        database(config, &url, findings).await;
+    }
+}
+
+/// Says `PING` where Redis should be. An answer that refuses is one too: whether the password is right, executors say.
+async fn redis(url: &str, findings: &mut Findings) {
+    let shown = redacted(url);
+    let asked = async {
+        if let Some(socket) = url.strip_prefix("unix://").or_else(|| url.strip_prefix("redis+unix://")) {
+            let socket = socket.split('?').next().unwrap_or_default();
+            return ping(tokio::net::UnixStream::connect(socket).await?).await;
+        }
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let address = rest.split(['/', '?']).next().unwrap_or_default();
+        let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+        let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let address = if has_port { address.to_owned() } else { format!("{address}:6379") };
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        // Behind TLS a connection is all that can be seen from here.
+        if scheme == "rediss" { Ok(()) } else { ping(stream).await }
+    };
+    let mend = "events wait until it is back; is it running, and is REDIS_URL right?";
+    match tokio::time::timeout(ANSWER_LIMIT, asked).await {
+        Ok(Ok(())) => findings.good("redis answers", shown),
+        Ok(Err(error)) => findings.wrong("redis answers", format!("{shown}: {error}"), mend),
+        Err(_elapsed) => findings.wrong("redis answers", format!("{shown} says nothing"), mend),
+    }
+}
+
+async fn ping(stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    stream.write_all(b"PING\r\n").await?;
+    let mut answer = String::new();
+    stream.read_line(&mut answer).await?;
+    let is_redis = answer.starts_with(['+', '-']);
+    if is_redis { Ok(()) } else { Err(std::io::Error::other("something else than Redis answers there")) }
+}
+
 async fn answers(name: &str, address: &str, findings: &mut Findings) {
-    const LIMIT: std::time::Duration = std::time::Duration::from_secs(3);
-    match tokio::time::timeout(LIMIT, tokio::net::TcpStream::connect(address)).await {
+    match tokio::time::timeout(ANSWER_LIMIT, tokio::net::TcpStream::connect(address)).await {
         Ok(Ok(_)) => findings.good(name, format!("answers at {address}")),
         Ok(Err(error)) => findings.wrong(name, format!("{address}: {error}"), "the log mcp.log says why"),
         Err(_elapsed) => findings.wrong(name, format!("{address} does not answer"), "the log mcp.log says why"),

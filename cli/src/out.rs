@@ -24,6 +24,7 @@ pub(crate) struct Out {
     pub(crate) form: Form,
 }
 
+#[expect(clippy::unused_self, reason = "one way to stdout, whatever it comes to depend on")]
 impl Out {
     pub(crate) fn is_json(self) -> bool {
         self.form == Form::Programs

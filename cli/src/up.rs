@@ -108,7 +108,7 @@ impl Bringing<'_> {
         if embedded::current(&self.config.layout).is_some() {
             return self.attach().await;
         }
-        match self.supervise().await {
+        match Box::pin(self.supervise()).await {
             // Somebody was quicker; what they started serves as well.
             Err(Supervised::AlreadyRunning) => self.attach().await,
             Err(Supervised::Failed(failure)) => Err(failure),
@@ -205,7 +205,7 @@ impl Bringing<'_> {
         if !self.options.no_example {
             let session = Session::at(self.config, url, None).await?;
             let server = server.map(|server| server.address);
-            let over = example::example(self.config, &session, server, self.out).await?;
+            let over = Box::pin(example::example(self.config, &session, server, self.out)).await?;
             if over.state != RunState::Succeeded {
                 code = ExitCode::from(Exit::Failed as u8);
             }

@@ -1,5 +1,7 @@
 //! The command line on a private database: what it answers, in which form, and with which exit code.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "support/programs.rs"]
 mod programs;
 

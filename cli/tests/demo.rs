@@ -1,11 +1,13 @@
 //! `up` and `demo`, for real: from nothing to a task that fired, and down again.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "support/programs.rs"]
+#[expect(dead_code, reason = "the support of several test programs")]
 mod programs;
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -103,7 +105,7 @@ async fn up_stays_until_it_is_interrupted_and_a_demo_beside_it_uses_the_same_set
     assert_eq!(machine.run(&["doctor"]).await.code, 0);
 
     kill(Pid::from_raw(i32::try_from(up.id().unwrap()).unwrap()), Signal::SIGINT).unwrap();
-    let ended = timeout(Duration::from_secs(60), up.wait()).await.expect("it ends").unwrap();
+    let ended = timeout(PATIENCE, up.wait()).await.expect("it ends").unwrap();
     assert_eq!(ended.code(), Some(0));
     assert_eq!(machine.run(&["status"]).await.code, 5);
 }

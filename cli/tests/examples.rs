@@ -1,6 +1,9 @@
 //! Every definition in `examples/`, as it is: parsed, applied, run by a real executor, and seen to do what it says.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "support/programs.rs"]
+#[expect(dead_code, reason = "the support of several test programs")]
 mod programs;
 
 use std::collections::BTreeSet;
@@ -9,7 +12,7 @@ use std::process::Stdio;
 
 use ordinaut_schema::{limits::Limits, task};
 use ordinaut_store::{Caller, Role, Settings, Store, inbound::NewEvent, testing::redis_url};
-use programs::{CommandLine, PATIENCE, program, repository};
+use programs::{CommandLine, PATIENCE, path, program, repository};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -96,7 +99,7 @@ async fn example_server() -> (Child, SocketAddr) {
 
 async fn executor(cli: &CommandLine, pages: SocketAddr) -> Child {
     let beside = program("ordinaut-executor");
-    let path = format!("{}:{}", beside.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+    let path = format!("{}:{}", beside.parent().unwrap().display(), path().to_str().unwrap());
     let log = std::fs::File::create(cli.directory.join("executor.log")).unwrap();
     Command::new(beside)
         .current_dir(repository())

@@ -4,6 +4,7 @@
 //! stops them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::disallowed_methods, reason = "programs are found on the test's own PATH, and `Drop` cannot await")]
 
 use std::fs;
 use std::future::Future;

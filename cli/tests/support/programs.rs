@@ -1,5 +1,9 @@
 //! The built programs, driven as people do: a private database, an environment of their own, real output.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::disallowed_methods, reason = "programs under test are found on the test's own PATH")]
+
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,13 +16,18 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// Nothing here takes so long, unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A built program of the workspace.
 pub(crate) fn program(name: &str) -> PathBuf {
     let found = Path::new(env!("CARGO_BIN_EXE_ordinaut")).with_file_name(name);
     assert!(found.is_file(), "{} is missing: run `cargo build --workspace --bins` first", found.display());
     found
+}
+
+/// The directories in which programs are looked for, for children whose environment is cleared.
+pub(crate) fn path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
 }
 
 pub(crate) fn repository() -> &'static Path {
@@ -92,7 +101,7 @@ pub(crate) fn bare(directory: &Path) -> Command {
     command
         .current_dir(repository())
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("PATH", path())
         .env("TZ", "Europe/Chisinau")
         .env("ORDINAUT_DATA_DIR", directory.join("data"))
         .env("ORDINAUT_RUNTIME_DIR", directory.join("run"))
