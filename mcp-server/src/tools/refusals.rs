@@ -1,6 +1,6 @@
 //! What the store refuses, as a model can act on it.
 
-use ordinaut_schema::fault::Faults;
+use ordinaut_schema::fault::{FaultCode, Faults};
 use ordinaut_store::StoreError;
 use serde_json::json;
 
@@ -65,9 +65,13 @@ pub(super) fn invalid_definition(faults: Faults) -> ToolError {
     let count = faults.as_slice().len();
     let message =
         format!("the definition has {count} {}; nothing was stored", if count == 1 { "fault" } else { "faults" });
-    let next = "Mend every fault listed and call again with the whole definition. list_actions {\"topic\": \"guide\"} explains pipelines, preview_schedule checks a schedule.";
+    let zoneless = faults.as_slice().iter().any(|fault| fault.code == FaultCode::TimezoneRequired);
+    let ask = if zoneless { "Ask the person where they live if you do not know it. " } else { "" };
+    let next = format!("{ask}{MEND}");
     Refusal::new("invalid_definition", message, next).with_faults(faults).into()
 }
+
+const MEND: &str = "Mend every fault listed and call again with the whole definition. list_actions {\"topic\": \"guide\"} explains pipelines, preview_schedule checks a schedule.";
 
 fn quoted(titles: &[String]) -> String {
     titles.iter().map(|title| format!("\"{title}\"")).collect::<Vec<_>>().join(", ")

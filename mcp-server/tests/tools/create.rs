@@ -56,7 +56,8 @@ async fn a_taken_title_is_refused_with_both_definitions_and_a_hint() {
     assert_eq!(refused.content["given"]["schedule_expr"], "0 9 * * *");
     assert_eq!(refused.content["existing"]["definition"]["schedule_expr"], "30 8 * * MON-FRI");
     assert!(
-        refused.text.contains("update_task") && refused.text.contains("schedule_expr, priority"),
+        refused.text.contains("update_task")
+            && refused.text.contains("schedule_expr: \"30 8 * * MON-FRI\" -> \"0 9 * * *\""),
         "{}",
         refused.text
     );

@@ -26,7 +26,7 @@ use super::{
         untrusted,
     },
     echo, named,
-    update::difference,
+    update::{Change, difference},
 };
 
 /// Fields whose value is a list or an object; models put those into quotes at times.
@@ -242,14 +242,14 @@ async fn existed(desk: &Desk, task: &TaskRecord, why: &str) -> Answer {
 /// The refusal of a second definition under one title, with both shown.
 fn title_taken(existing: &TaskRecord, accepted: &Accepted) -> ToolError {
     let changes = difference(&existing.spec, &accepted.spec);
-    let fields: Vec<_> = changes.iter().map(|change| change.field.clone()).collect();
+    let lines: Vec<_> = changes.iter().map(Change::line).collect();
     let message = format!(
-        "A task titled \"{}\" exists already ({}, revision {}, {}) with another definition; they differ in {}. Nothing was stored.",
+        "A task titled \"{}\" exists already (task {}, revision {}, {}) with another definition. Nothing was stored. From it to this one:\n{}",
         existing.spec.title,
         existing.id,
         existing.revision,
         existing.state,
-        fields.join(", ")
+        lines.join("\n")
     );
     let next = format!(
         "To change it, call update_task with task \"{}\", changes of these fields, and if_revision {}. To keep both, give the new one another title.",
@@ -262,7 +262,7 @@ fn title_taken(existing: &TaskRecord, accepted: &Accepted) -> ToolError {
             "existing": { "id": existing.id, "revision": existing.revision, "state": existing.state,
                 "definition": untrusted::short(&existing.spec.to_definition()) },
             "given": untrusted::short(&accepted.spec.to_definition()),
-            "differences": changes.iter().map(super::update::Change::json).collect::<Vec<_>>(),
+            "differences": changes.iter().map(Change::json).collect::<Vec<_>>(),
         }))
         .into()
 }

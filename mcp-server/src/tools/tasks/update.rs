@@ -117,7 +117,7 @@ impl Change {
         shown
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         const MOST: usize = 200;
         let brief = |value: &Option<Value>| match value {
             None => "nothing".to_owned(),
