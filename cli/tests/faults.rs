@@ -1,5 +1,7 @@
 //! Nothing is lost: executors, Redis and PostgreSQL are killed, and every occurrence still ends as one row.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 #[path = "support/lab.rs"]
 mod lab;
 #[path = "support/programs.rs"]

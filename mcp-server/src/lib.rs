@@ -10,7 +10,7 @@
 //! - [`bring_up`]: how they come up
 //! - [`server`]: the MCP server itself, the same on every transport
 //! - `guide`: how tasks are written, told to models
-//! - `tools`: what an assistant can ask for
+//! - `tools`: what an assistant can ask for; `resources`, `prompts`: what it can read, and how a person may begin
 //! - [`auth`], [`guard`]: what an HTTP request must show before it reaches a transport
 //! - [`quota`]: how many sessions there may be, and how fast they may be opened
 //! - [`streamable`], [`sse`], [`stdio`]: the transports
@@ -26,7 +26,9 @@ pub mod guard;
 mod guide;
 pub mod http;
 pub mod principal;
+mod prompts;
 pub mod quota;
+mod resources;
 pub mod server;
 pub mod sse;
 pub mod stdio;

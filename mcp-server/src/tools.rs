@@ -25,12 +25,15 @@ mod untrusted;
 
 use std::{future::Future, sync::Arc};
 
+use ordinaut_schema::id::TaskId;
 use rmcp::{
+    RoleServer,
     handler::server::{
         router::tool::{ToolRoute, ToolRouter},
         tool::{IntoCallToolResult as _, ToolCallContext},
     },
     model::{JsonObject, Tool, ToolAnnotations},
+    service::RequestContext,
 };
 use serde_json::Value;
 
@@ -82,6 +85,44 @@ pub(crate) fn router() -> ToolRouter<OrdinautServer> {
     events::add(&mut router);
     inbox::add(&mut router);
     router
+}
+
+/// What can be read as a resource too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Task(String),
+    Run(String),
+}
+
+/// What the tools show of a task (its definition whole) or of a run, for those who read it as a resource.
+pub(crate) async fn read(
+    server: &OrdinautServer,
+    context: RequestContext<RoleServer>,
+    wanted: Wanted,
+) -> Result<Value, ToolError> {
+    let principal = server.principal_with(&context, Scope::TaskRead)?;
+    let call = Call::new(server.clone(), context, None).from(principal);
+    let clock = call.clock();
+    let answer = match wanted {
+        Wanted::Task(task) => tasks::whole_task(&call, &task).await?,
+        Wanted::Run(run) => runs::run_by_id(&call, &run).await?,
+    };
+    Ok(answer.into_result(&clock.moment()).structured_content.unwrap_or_default())
+}
+
+/// The ids and titles of one page of tasks, and the cursor of the next page.
+pub(crate) async fn task_titles(
+    server: &OrdinautServer,
+    context: RequestContext<RoleServer>,
+    cursor: Option<String>,
+) -> Result<(Vec<(TaskId, String)>, Option<String>), ToolError> {
+    let principal = server.principal_with(&context, Scope::TaskRead)?;
+    tasks::titles(&Call::new(server.clone(), context, None).from(principal), cursor).await
+}
+
+/// The schema of what `create_task` takes.
+pub(crate) fn task_schema() -> Value {
+    tasks::definition_schema()
 }
 
 /// A tool as the router keeps it: scope checked first, refusals turned into results, `now` on either.

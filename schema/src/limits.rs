@@ -37,8 +37,8 @@ impl Limits {
         rrule_count: 100_000,
         active_tasks: 10_000,
         min_interval: Duration::from_secs(1),
-        min_costly_interval: Duration::from_secs(60),
-        step_timeout: Duration::from_secs(3600),
+        min_costly_interval: Duration::from_mins(1),
+        step_timeout: Duration::from_hours(1),
         title_chars: 200,
     };
 }

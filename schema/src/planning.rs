@@ -18,11 +18,11 @@ use crate::{
 /// Occurrences looked at in one visit; what is left is looked at in the next, at once.
 const VISIT: usize = 20_000;
 /// A stretch is written to history when it has been open so long.
-const STRETCH_AGE: Duration = Duration::from_secs(3600);
+const STRETCH_AGE: Duration = Duration::from_hours(1);
 /// A paused task is looked at no more often than this.
-const PAUSED_PACE: Duration = Duration::from_secs(60);
+const PAUSED_PACE: Duration = Duration::from_mins(1);
 /// Under `misfire: skip` without a grace, an occurrence is late after this.
-const SKIP_GRACE: Duration = Duration::from_secs(60);
+const SKIP_GRACE: Duration = Duration::from_mins(1);
 
 /// Consecutive occurrences skipped for one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,10 +232,8 @@ fn overlaps(
     let backlog = spec.misfire == Misfire::RunAll && fates.len() > 1;
     for (_, _, fate) in fates.iter_mut().filter(|(_, _, fate)| fate.is_none()) {
         match spec.overlap {
-            Overlap::Allow => {}
-            Overlap::Skip if backlog => {}
-            Overlap::Skip if standing.live_runs > 0 => *fate = Some(SkipReason::Overlap),
-            Overlap::Skip => {}
+            Overlap::Skip if standing.live_runs > 0 && !backlog => *fate = Some(SkipReason::Overlap),
+            Overlap::Allow | Overlap::Skip => {}
             Overlap::Queue if queued >= spec.queue_limit.saturating_add(1) => *fate = Some(SkipReason::QueueFull),
             Overlap::Queue => queued += 1,
             Overlap::CancelRunning => plan.cancel_live = true,

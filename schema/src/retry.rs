@@ -29,7 +29,7 @@ impl Default for Retry {
             max_attempts: 4,
             backoff: Backoff::ExponentialJitter,
             initial: Duration::from_secs(1),
-            max: Duration::from_secs(300),
+            max: Duration::from_mins(5),
             errors: Vec::new(),
         }
     }

@@ -166,7 +166,7 @@ impl StepFailure {
 
     #[must_use]
     pub fn at_step(mut self, step: &str) -> Self {
-        self.step = step.to_owned();
+        step.clone_into(&mut self.step);
         self
     }
 }

@@ -68,9 +68,14 @@ pub fn with_offset(at: Timestamp, zone: &Zone) -> String {
 pub fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let parts = [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
-    let mut text: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let mut text = String::new();
+    for (n, unit) in parts.into_iter().filter(|(n, _)| *n > 0) {
+        text.push_str(&n.to_string());
+        text.push(unit);
+    }
     if duration.subsec_millis() > 0 {
-        text.push_str(&format!("{}ms", duration.subsec_millis()));
+        text.push_str(&duration.subsec_millis().to_string());
+        text.push_str("ms");
     }
     if text.is_empty() { "0s".to_owned() } else { text }
 }

@@ -264,7 +264,7 @@ proptest! {
         }
         covered.sort();
         let next = plan.next_occurrence_at.expect("an interval never ends");
-        let passed: Vec<Timestamp> = (1..).map(minute).take_while(|at| *at < next).collect();
+        let passed: Vec<Timestamp> = (1..10_000).map(minute).take_while(|at| *at < next).collect();
         prop_assert_eq!(covered, passed);
     }
 

@@ -28,6 +28,7 @@ fn parse(kind: ScheduleKind, expr: &str, zone: Option<&Zone>) -> Result<Schedule
 }
 
 /// So many cases, or what `PROPTEST_CASES` asks for.
+#[expect(clippy::disallowed_methods, reason = "the edge of a test program: how long to search is the caller's to say")]
 fn cases(usual: u32) -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     // Failures are told, not kept: a shrunk case becomes a test of its own.

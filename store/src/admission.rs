@@ -109,10 +109,9 @@ impl Live {
 /// What the runs of a task that are not over mean for one more, outside the schedule.
 pub(crate) fn entry(spec: &TaskSpec, live: Live) -> Result<Turn, SkipReason> {
     match spec.overlap {
-        Overlap::Allow => Ok(Turn::Now),
         Overlap::Skip | Overlap::Queue if live.all() > spec.queue_limit => Err(SkipReason::QueueFull),
         Overlap::Skip | Overlap::Queue | Overlap::CancelRunning if live.all() > 0 => Ok(Turn::Later),
-        Overlap::Skip | Overlap::Queue | Overlap::CancelRunning => Ok(Turn::Now),
+        Overlap::Allow | Overlap::Skip | Overlap::Queue | Overlap::CancelRunning => Ok(Turn::Now),
     }
 }
 

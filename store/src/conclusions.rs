@@ -55,6 +55,13 @@ struct Held {
     cancel: Option<String>,
 }
 
+/// A run that another attempt will carry on: after a wait and one failure more, or as if nothing had been.
+struct PutOff {
+    run: RunId,
+    ran_for: Duration,
+    retry: Option<(Duration, StepFailure)>,
+}
+
 /// A run that is over, as it will stand in history.
 pub(crate) struct Ended {
     pub(crate) run: RunId,
@@ -114,9 +121,11 @@ async fn conclude(
             }
             Verdict::RetryAfter { delay, error } => {
                 freed.add(run);
-                put_off.push((run.run, conclusion.ran_for, Some((delay, error))));
+                put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, retry: Some((delay, error)) });
             }
-            Verdict::Released => put_off.push((run.run, conclusion.ran_for, None)),
+            Verdict::Released => {
+                put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, retry: None });
+            }
         }
     }
     write_put_off(tx, &put_off).await?;
@@ -233,19 +242,16 @@ async fn lock_held(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion
 }
 
 /// Writes retries (waiting, one failure more) and releases (pending, nothing counted).
-async fn write_put_off(
-    tx: &mut Transaction<'_, Postgres>,
-    put_off: &[(RunId, Duration, Option<(Duration, StepFailure)>)],
-) -> Result<(), StoreError> {
+async fn write_put_off(tx: &mut Transaction<'_, Postgres>, put_off: &[PutOff]) -> Result<(), StoreError> {
     if put_off.is_empty() {
         return Ok(());
     }
-    let ids: Vec<Uuid> = put_off.iter().map(|(run, ..)| run.uuid()).collect();
-    let ran: Vec<i64> = put_off.iter().map(|(_, ran, _)| i64::try_from(ran.as_millis()).unwrap_or(i64::MAX)).collect();
+    let ids: Vec<Uuid> = put_off.iter().map(|it| it.run.uuid()).collect();
+    let ran: Vec<i64> = put_off.iter().map(|it| i64::try_from(it.ran_for.as_millis()).unwrap_or(i64::MAX)).collect();
     let waits: Vec<Option<f64>> =
-        put_off.iter().map(|(_, _, retry)| retry.as_ref().map(|(delay, _)| delay.as_secs_f64())).collect();
+        put_off.iter().map(|it| it.retry.as_ref().map(|(delay, _)| delay.as_secs_f64())).collect();
     let errors: Vec<Option<Value>> =
-        put_off.iter().map(|(_, _, retry)| retry.as_ref().map(|(_, error)| json!(error))).collect();
+        put_off.iter().map(|it| it.retry.as_ref().map(|(_, error)| json!(error))).collect();
     sqlx::query!(
         "
         update due_work

@@ -252,8 +252,7 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
 /// does: no filter lets all pass.
 fn passes(spec: &TaskSpec, event: &Value) -> Result<bool, ordinaut_schema::run::StepFailure> {
     let Some(filter) = spec.event_filter.as_deref() else { return Ok(true) };
-    let scope =
-        Scope { event: event.clone(), params: Value::Object(spec.params.clone()), ..Scope::default() };
+    let scope = Scope { event: event.clone(), params: Value::Object(spec.params.clone()), ..Scope::default() };
     Ok(is_truthy(&template::evaluate(filter, &scope)?))
 }
 

@@ -3,7 +3,6 @@
 //! Every write names the lease, under a lock that recovery must wait for; a write whose lease is lost answers
 //! [`StoreError::LeaseLost`] and changes nothing.
 
-use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
     id::{RunId, TaskId},
     run::{StepRecord, StepState},
@@ -52,8 +51,8 @@ impl Store {
             &steps.iter().map(|step| present(&step.input)).collect::<Vec<_>>() as _,
             &steps.iter().map(|step| present(&step.output)).collect::<Vec<_>>() as _,
             &steps.iter().map(|step| step.error.as_ref().map(|error| json!(error))).collect::<Vec<_>>() as _,
-            &steps.iter().map(|step| step.started_at.map(|at| at.to_sqlx())).collect::<Vec<_>>() as _,
-            &steps.iter().map(|step| step.finished_at.map(|at| at.to_sqlx())).collect::<Vec<_>>() as _,
+            &steps.iter().map(|step| step.started_at.map(jiff_sqlx::ToSqlx::to_sqlx)).collect::<Vec<_>>() as _,
+            &steps.iter().map(|step| step.finished_at.map(jiff_sqlx::ToSqlx::to_sqlx)).collect::<Vec<_>>() as _,
         )
         .execute(&self.pool)
         .await

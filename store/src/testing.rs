@@ -8,6 +8,11 @@
 //! The shared pair is fast and forgets everything in a crash. A test that kills its servers, or that is about
 //! durability, takes [`PrivateServers`].
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "fixtures are the edge of a test program: they read its environment and wait in threads"
+)]
+
 mod database;
 mod fixture;
 mod private;

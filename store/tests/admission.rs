@@ -1,5 +1,7 @@
 //! Serial tasks and concurrency keys: no more at a time than allowed, and nobody left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::{num::NonZeroU16, time::Duration};
 
 use ordinaut_schema::{id::TaskId, run::Verdict, schedule::ScheduleKind};
@@ -24,7 +26,7 @@ async fn manual_task(f: &Fixture, title: &str, fields: Value) -> TaskId {
 
 async fn claim(f: &Fixture) -> Vec<ClaimedRun> {
     let limit = NonZeroU16::new(100).expect("not zero");
-    f.executor.claim_runs(Uuid::now_v7(), limit, Duration::from_secs(60), i64::MIN).await.unwrap()
+    f.executor.claim_runs(Uuid::now_v7(), limit, Duration::from_mins(1), i64::MIN).await.unwrap()
 }
 
 async fn succeed(f: &Fixture, run: &ClaimedRun) {

@@ -1,5 +1,7 @@
 //! Events cause runs: once each, within their agent, whatever is delivered how often.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::{num::NonZeroU16, time::Duration};
 
 use ordinaut_schema::{
@@ -37,7 +39,7 @@ fn event(id: &str, topic: &str, payload: Value) -> NewEvent {
 
 async fn claim(f: &Fixture) -> Vec<ClaimedRun> {
     let limit = NonZeroU16::new(100).expect("not zero");
-    f.executor.claim_runs(Uuid::now_v7(), limit, Duration::from_secs(60), i64::MIN).await.unwrap()
+    f.executor.claim_runs(Uuid::now_v7(), limit, Duration::from_mins(1), i64::MIN).await.unwrap()
 }
 
 async fn succeed(f: &Fixture, run: &ClaimedRun) {

@@ -1,5 +1,7 @@
 //! Planning on real PostgreSQL: any number of planners, every occurrence once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 use std::{collections::BTreeSet, num::NonZeroU16, time::Duration};
 
 use jiff::Timestamp;
@@ -49,7 +51,7 @@ async fn many_planners_plan_each_occurrence_once() {
     let (f, _database) = Fixture::fresh().await;
     let due = f.mcp.now().await.unwrap() - Duration::from_secs(1);
     for n in 0..100 {
-        let task = keep(&f, &format!("task {n}"), "1h", due - Duration::from_secs(3600), json!({})).await;
+        let task = keep(&f, &format!("task {n}"), "1h", due - Duration::from_hours(1), json!({})).await;
         set_cursor(&f, task.id, due).await;
     }
     let mut planners = JoinSet::new();
@@ -71,7 +73,7 @@ async fn many_planners_plan_each_occurrence_once() {
     assert_eq!(planned, 100);
 
     let limit = NonZeroU16::new(500).expect("not zero");
-    let claimed = f.executor.claim_runs(Uuid::now_v7(), limit, Duration::from_secs(60), i64::MIN).await.unwrap();
+    let claimed = f.executor.claim_runs(Uuid::now_v7(), limit, Duration::from_mins(1), i64::MIN).await.unwrap();
     assert_eq!(claimed.len(), 100);
     assert_eq!(claimed.iter().map(|run| run.task).collect::<BTreeSet<_>>().len(), 100);
     assert!(claimed.iter().all(|run| run.occurrence_at == due));
@@ -81,7 +83,7 @@ async fn many_planners_plan_each_occurrence_once() {
 async fn a_run_has_the_id_that_its_occurrence_gives_it() {
     let (f, _database) = Fixture::fresh().await;
     let due = f.mcp.now().await.unwrap() - Duration::from_secs(1);
-    let task = keep(&f, "derived", "1h", due - Duration::from_secs(3600), json!({})).await;
+    let task = keep(&f, "derived", "1h", due - Duration::from_hours(1), json!({})).await;
     set_cursor(&f, task.id, due).await;
     f.executor.plan_due(10).await.unwrap();
     let key = ordinaut_schema::id::OccurrenceKey::at(due);
@@ -95,7 +97,7 @@ async fn a_backlog_leaves_one_run_and_a_stretch_that_says_why() {
     let now = f.mcp.now().await.unwrap();
     let anchor = now - Duration::from_secs(3600 * 10 + 5);
     let task = keep(&f, "backlog", "1h", anchor, json!({})).await;
-    set_cursor(&f, task.id, anchor + Duration::from_secs(3600)).await;
+    set_cursor(&f, task.id, anchor + Duration::from_hours(1)).await;
     let planned = f.executor.plan_due(10).await.unwrap();
     assert_eq!((planned.runs, planned.skipped), (1, 1));
     let runs =
@@ -110,8 +112,8 @@ async fn a_backlog_leaves_one_run_and_a_stretch_that_says_why() {
 async fn an_overlapping_occurrence_joins_the_open_stretch_of_its_task() {
     let (f, _database) = Fixture::fresh().await;
     let due = f.mcp.now().await.unwrap() - Duration::from_secs(1);
-    let task = keep(&f, "overlapping", "1h", due - Duration::from_secs(7200), json!({})).await;
-    set_cursor(&f, task.id, due - Duration::from_secs(3600)).await;
+    let task = keep(&f, "overlapping", "1h", due - Duration::from_hours(2), json!({})).await;
+    set_cursor(&f, task.id, due - Duration::from_hours(1)).await;
     sqlx::query("update task set next_due_at = now() where id = $1")
         .bind(task.id.uuid())
         .execute(&f.owner)
@@ -145,7 +147,7 @@ async fn a_resumed_task_settles_what_passed_as_paused() {
     let anchor = now - Duration::from_secs(3600 * 3 + 5);
     let task = keep(&f, "resumed", "1h", anchor, json!({})).await;
     f.mcp.pause_task(&me(), task.id, None, None).await.unwrap();
-    set_cursor(&f, task.id, anchor + Duration::from_secs(3600)).await;
+    set_cursor(&f, task.id, anchor + Duration::from_hours(1)).await;
     f.mcp.resume_task(&me(), task.id).await.unwrap();
     assert_eq!(f.executor.plan_due(10).await.unwrap().runs, 0, "resuming never catches up");
     let task = find(&f, task.id).await;
@@ -158,8 +160,8 @@ async fn a_resumed_task_settles_what_passed_as_paused() {
 async fn a_definition_that_cannot_be_read_pauses_its_task_and_no_other() {
     let (f, _database) = Fixture::fresh().await;
     let due = f.mcp.now().await.unwrap() - Duration::from_secs(1);
-    let bad = keep(&f, "bad", "1h", due - Duration::from_secs(3600), json!({})).await;
-    let good = keep(&f, "good", "1h", due - Duration::from_secs(3600), json!({})).await;
+    let bad = keep(&f, "bad", "1h", due - Duration::from_hours(1), json!({})).await;
+    let good = keep(&f, "good", "1h", due - Duration::from_hours(1), json!({})).await;
     for task in [&bad, &good] {
         set_cursor(&f, task.id, due).await;
     }

@@ -10,6 +10,8 @@ use crate::server::OrdinautServer;
 
 use super::add_tool;
 
+pub(super) use self::read::run_by_id;
+
 pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
     add_tool(router, ask::run_now_spec(), ask::run_now);
     add_tool(router, ask::retry_spec(), ask::retry_run);

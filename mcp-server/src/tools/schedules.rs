@@ -108,7 +108,7 @@ fn shown(schedule: &Schedule, (zone, source): &(Zone, ZoneSource), after: Timest
         warnings.push(format!("{} is an old name of {newer}; both mean the same.", zone.name()));
     }
     // Interval, event and manual schedules are instants alone; they are shown in the zone all the same.
-    let next: Vec<Next> = upcoming.into_iter().map(|upcoming| Next::shown_in(upcoming, zone)).collect();
+    let next: Vec<Next> = upcoming.iter().map(|upcoming| Next::shown_in(upcoming, zone)).collect();
     Answer::new()
         .with(
             "schedule",

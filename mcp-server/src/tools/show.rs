@@ -67,15 +67,15 @@ impl Timing {
         };
         upcoming.drain(..skipped.min(upcoming.len()));
         let Some(until) = task.snoozed_until else {
-            return upcoming.into_iter().map(|it| Next::shown_in(it, &self.zone)).collect();
+            return upcoming.into_iter().map(|it| Next::shown_in(&it, &self.zone)).collect();
         };
         // The next occurrence waits for the end of the snooze; those between are skipped.
         let mut next: Vec<Next> = Vec::new();
         if let Some(first) = upcoming.first().cloned().filter(|it| it.at < until) {
-            next.push(Next { due_at: Some(until), ..Next::shown_in(first, &self.zone) });
+            next.push(Next { due_at: Some(until), ..Next::shown_in(&first, &self.zone) });
         }
         let rest = schedule.upcoming(until.max(after), spec.ends_at, count.saturating_sub(next.len()));
-        next.extend(rest.unwrap_or_default().into_iter().map(|it| Next::shown_in(it, &self.zone)));
+        next.extend(rest.unwrap_or_default().into_iter().map(|it| Next::shown_in(&it, &self.zone)));
         next
     }
 
@@ -106,7 +106,7 @@ pub(super) struct Next {
 
 impl Next {
     /// The occurrence in that zone, whatever the schedule's own is.
-    pub(super) fn shown_in(upcoming: Upcoming, zone: &Zone) -> Self {
+    pub(super) fn shown_in(upcoming: &Upcoming, zone: &Zone) -> Self {
         Self { at: upcoming.at, local: with_offset(upcoming.at, zone), dst: upcoming.dst, due_at: None }
     }
 
@@ -259,22 +259,17 @@ pub(super) fn run_summary(run: &RunRecord, zone: &Zone) -> Map<String, Value> {
 
 /// A run on one line.
 pub(super) fn run_line(run: &RunRecord, zone: &Zone) -> String {
-    let mut text =
-        format!("- {} \"{}\" for {}: {}", run.id, run.task_title, weekday(run.occurrence_at, zone), run.state);
-    if let Some(reason) = run.skip_reason {
-        text.push_str(&format!(" ({reason})"));
-    }
-    if let Some((to, count)) = run.stretch.filter(|(_, count)| *count > 1) {
-        text.push_str(&format!(", {count} occurrences through {}", local(to, zone)));
-    }
-    if let Some(error) = &run.error {
+    let reason = run.skip_reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    let stretch = run.stretch.filter(|(_, count)| *count > 1);
+    let stretch =
+        stretch.map_or_else(String::new, |(to, count)| format!(", {count} occurrences through {}", local(to, zone)));
+    let error = run.error.as_ref().map_or_else(String::new, |error| {
         let at = if error.step.is_empty() { String::new() } else { format!(" at step {}", error.step) };
-        text.push_str(&format!("; {}{at}", error.kind));
-    }
-    if let Some(at) = run.wake_at {
-        text.push_str(&format!("; tries again at {}", local(at, zone)));
-    }
-    text
+        format!("; {}{at}", error.kind)
+    });
+    let wakes = run.wake_at.map_or_else(String::new, |at| format!("; tries again at {}", local(at, zone)));
+    let at = weekday(run.occurrence_at, zone);
+    format!("- {} \"{}\" for {at}: {}{reason}{stretch}{error}{wakes}", run.id, run.task_title, run.state)
 }
 
 /// The outcomes of the latest runs: `17 succeeded, 3 skipped: overlap`.

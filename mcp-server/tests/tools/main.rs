@@ -1,8 +1,12 @@
 //! The tools, driven by the SDK's client against the real server over a database of the test's own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so, in its fixtures too")]
+
 mod create;
 mod isolation;
+mod outcome;
 mod policy;
+mod reading;
 mod rest;
 mod runs;
 mod standing;

@@ -15,14 +15,16 @@ use rmcp::{
     service::RunningService,
 };
 use serde_json::{Value, json};
+use tokio::io::DuplexStream;
 
 /// Nothing here takes so long, unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Chat {
     pub(crate) store: Fixture,
+    pub(crate) server: OrdinautServer,
     pub(crate) client: RunningService<RoleClient, ()>,
-    _database: Option<Database>,
+    _database: Database,
     _starter: Starter,
 }
 
@@ -41,7 +43,8 @@ impl Chat {
         let (starter, backend) = Backend::starting("the fixture");
         starter.tell(Stage::Ready(Services::new(store.mcp.clone())));
         let server = OrdinautServer::local(backend, Metrics::new().unwrap(), zones);
-        Self { store, client: connect(server).await, _database: Some(database), _starter: starter }
+        let client = connect(server.clone()).await;
+        Self { store, server, client, _database: database, _starter: starter }
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Called {
@@ -65,6 +68,11 @@ impl Chat {
 
 /// A server's client over a pipe within the process.
 pub(crate) async fn connect(server: OrdinautServer) -> RunningService<RoleClient, ()> {
+    tokio::time::timeout(PATIENCE, ().serve(serve(server))).await.unwrap().unwrap()
+}
+
+/// The near end of a pipe to a server.
+pub(crate) fn serve(server: OrdinautServer) -> DuplexStream {
     let (near, far) = tokio::io::duplex(1 << 20);
     tokio::spawn(async move {
         if let Ok(running) = server.serve(far).await {
@@ -72,7 +80,7 @@ pub(crate) async fn connect(server: OrdinautServer) -> RunningService<RoleClient
             let _ = running.waiting().await;
         }
     });
-    tokio::time::timeout(PATIENCE, ().serve(near)).await.unwrap().unwrap()
+    near
 }
 
 pub(crate) async fn call(client: &RunningService<RoleClient, ()>, tool: &str, arguments: Value) -> Called {

@@ -1,5 +1,7 @@
 //! The transports with real clients: what they let in, how they speak, how they end.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so, in its fixtures too")]
+
 mod drain;
 mod guard;
 mod sse;

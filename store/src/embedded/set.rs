@@ -83,6 +83,10 @@ pub async fn ensure_running(
     want: &EnsureRunning<'_>,
     mut on_change: impl FnMut(&SetState) + Send,
 ) -> Result<SetState, EmbeddedError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "before there is a database, this machine's clock dates the state file"
+    )]
     let asked_at = Timestamp::now();
     let deadline = Instant::now() + want.limit;
     let mut told: Option<Phase> = None;
@@ -190,6 +194,10 @@ mod tests {
 
     #[test]
     fn an_old_failure_is_not_reported_again() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "before there is a database, this machine's clock dates the state file"
+        )]
         let asked_at = Timestamp::now();
         let mut state = SetState::begin("0.1.0", Timestamp::UNIX_EPOCH);
         state.phase = Phase::Failed { reason: "no PostgreSQL".into() };

@@ -131,11 +131,24 @@ pub(super) async fn get_run(mut call: Call) -> Result<Answer, ToolError> {
     let from = offset(given);
     given.finish("get_run")?;
     let run = run.expect("a call without a run was refused");
+    show(&call, run, step.as_deref(), from).await
+}
+
+/// A run by what was given for its id.
+pub(in super::super) async fn run_by_id(call: &Call, id: &str) -> Result<Answer, ToolError> {
+    let Ok(run) = id.parse() else {
+        let message = format!("run `{id}` does not exist");
+        return Err(ToolError::refused("run_not_found", message, "list_runs shows the runs, with their ids."));
+    };
+    show(call, run, None, 0).await
+}
+
+async fn show(call: &Call, run: RunId, step: Option<&str>, from: usize) -> Result<Answer, ToolError> {
     let desk = call.desk().await?;
     let record = desk.store.find_run(&desk.caller, run).await.map_err(|error| refuse(error, None))?;
     let zone = zone_of(&desk, &record).await;
-    let (steps, shown) = timeline(&record, step.as_deref(), from, &zone);
-    Ok(answer(Answer::new(), &record, &zone, steps, shown))
+    let (steps, next) = timeline(&record, step, from, &zone);
+    Ok(answer(Answer::new(), &record, &zone, steps, next))
 }
 
 /// The answer about a run that is over.
@@ -247,14 +260,12 @@ fn step_line(entry: &Map<String, Value>) -> String {
     let word = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
     let item = entry.get("item").map_or_else(String::new, |item| format!("[{item}]"));
     let took = entry.get("took_ms").map_or_else(String::new, |took| format!(" in {took} ms"));
-    let mut line = format!("- {}{item} ({}): {}{took}", word("step"), word("uses"), word("state"));
-    if entry.contains_key("error_kind") {
-        line.push_str(&format!(", {}; untrusted_error: {}", word("error_kind"), one_line(word("untrusted_error"))));
-    }
-    if let Some(output) = entry.get("untrusted_output") {
-        line.push_str(&format!("; untrusted_output: {}", one_line(&output.to_string())));
-    }
-    line
+    let error = entry.get("error_kind").map_or_else(String::new, |_| {
+        format!(", {}; untrusted_error: {}", word("error_kind"), one_line(word("untrusted_error")))
+    });
+    let output = entry.get("untrusted_output");
+    let output = output.map_or_else(String::new, |it| format!("; untrusted_output: {}", one_line(&it.to_string())));
+    format!("- {}{item} ({}): {}{took}{error}{output}", word("step"), word("uses"), word("state"))
 }
 
 /// The beginning of a foreign text, on one line.

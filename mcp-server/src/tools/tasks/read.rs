@@ -19,9 +19,9 @@ use super::{
     super::{
         Kind, Spec,
         answer::Answer,
-        arguments::wrong_arguments,
-        call::Call,
-        page::Page,
+        arguments::{Arguments, wrong_arguments},
+        call::{Call, Desk},
+        page::{MOST, Page},
         refusals::refuse,
         schema::{arguments, page, task as task_argument, text, words},
         show::{Timing, health, local, plural, run_line, run_summary, skip_meaning, task_line, task_summary},
@@ -59,17 +59,28 @@ pub(super) async fn get_task(mut call: Call) -> Result<Answer, ToolError> {
     call.arguments.finish("get_task")?;
     let desk = call.desk().await?;
     let task = find(&desk, &name).await?;
-    if let Some(step) = step {
-        return one_step(&task.spec, &step);
+    match step {
+        Some(step) => one_step(&task.spec, &step),
+        None => show(&desk, &task, bounded(&task.spec)).await,
     }
+}
+
+/// A task with its definition whole, however long.
+pub(in super::super) async fn whole_task(call: &Call, name: &str) -> Result<Answer, ToolError> {
+    let desk = call.desk().await?;
+    let task = find(&desk, name).await?;
+    show(&desk, &task, (task.spec.to_definition(), None)).await
+}
+
+async fn show(desk: &Desk, task: &TaskRecord, shown: (Value, Option<String>)) -> Result<Answer, ToolError> {
     let filter = RunFilter { task: Some(task.id), ..RunFilter::default() };
     let runs = desk.store.list_runs(&desk.caller, &filter, None, HEALTH_RUNS).await;
     let runs = runs.map_err(|error| refuse(error, None))?;
     let zone = Timing::of(&task.spec).zone;
 
-    let answer = Answer::new().line(format!("{}.", named(&task)));
-    let (answer, warnings) = echo(answer, &desk, &task, None);
-    let (definition, note) = bounded(&task.spec);
+    let answer = Answer::new().line(format!("{}.", named(task)));
+    let (answer, warnings) = echo(answer, desk, task, None);
+    let (definition, note) = shown;
     let latest = &runs[..runs.len().min(SHOWN_RUNS)];
     let answer = answer
         .with("definition", definition.clone())
@@ -185,4 +196,21 @@ pub(super) async fn list_tasks(mut call: Call) -> Result<Answer, ToolError> {
         .line(first)
         .lines(tasks.iter().map(task_line))
         .more(next))
+}
+
+/// Ids and titles of one page of standing tasks.
+pub(in super::super) async fn titles(
+    call: &Call,
+    cursor: Option<String>,
+) -> Result<(Vec<(TaskId, String)>, Option<String>), ToolError> {
+    let given = cursor.map(|cursor| ("cursor".to_owned(), Value::from(cursor)));
+    let mut given = Arguments::new(given.into_iter().collect());
+    let page = Page::read(&mut given, MOST);
+    given.finish("resources/list")?;
+    let desk = call.desk().await?;
+    let after = page.after.map(TaskId::from_uuid);
+    let listed = desk.store.list_tasks(&desk.caller, &TaskFilter::default(), after, page.probe()).await;
+    let mut tasks: Vec<TaskRecord> = listed.map_err(|error| refuse(error, None))?;
+    let next = page.cut(&mut tasks, |task| task.id.uuid());
+    Ok((tasks.into_iter().map(|task| (task.id, task.spec.title)).collect(), next))
 }

@@ -1,6 +1,7 @@
 //! `update_task`: fields changed, cleared, single steps replaced; the answer shows what that made of the task.
 
 use ordinaut_schema::task::{self, TaskSpec};
+use ordinaut_store::StoreError;
 use serde_json::{Map, Value, json};
 
 use crate::{error::ToolError, principal::Scope};
@@ -65,8 +66,8 @@ pub(super) async fn update_task(mut call: Call) -> Result<Answer, ToolError> {
     let old = find(&desk, &name).await?;
     if let Some(expected) = if_revision.filter(|expected| *expected != old.revision) {
         let task = old.id;
-        let changed = ordinaut_store::StoreError::RevisionChanged { task, expected, actual: old.revision };
-        return Err(refuse(changed, None));
+        let moved_on = StoreError::RevisionChanged { task, expected, actual: old.revision };
+        return Err(refuse(moved_on, None));
     }
     let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
     let definition = task::amend(&old.spec, &changes, &clear, &steps).map_err(invalid_definition)?;
@@ -79,18 +80,18 @@ pub(super) async fn update_task(mut call: Call) -> Result<Answer, ToolError> {
         .await
         .map_err(|error| refuse(error, None))?;
 
-    let changed = difference(&old.spec, &task.spec);
-    let first = if changed.is_empty() {
+    let differences = difference(&old.spec, &task.spec);
+    let first = if differences.is_empty() {
         format!("Nothing changed: {} is as it was.", named(&task))
     } else {
         format!("Changed {}.", named(&task))
     };
     let source = Some(accepted.zone_source);
     let answer = Answer::new()
-        .with("outcome", if changed.is_empty() { "unchanged" } else { "updated" })
-        .with("changed", changed.iter().map(Change::json).collect::<Vec<_>>())
+        .with("outcome", if differences.is_empty() { "unchanged" } else { "updated" })
+        .with("changed", differences.iter().map(Change::json).collect::<Vec<_>>())
         .line(first)
-        .lines(changed.iter().map(Change::line));
+        .lines(differences.iter().map(Change::line));
     let (answer, mut warnings) = echo(answer, &desk, &task, source);
     warnings.extend(accepted.warnings);
     warnings.extend(desk.warnings().await);
