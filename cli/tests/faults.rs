@@ -1,6 +1,10 @@
 //! Nothing is lost: executors, Redis and PostgreSQL are killed, and every occurrence still ends as one row.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on says so, and is its own edge"
+)]
 
 #[path = "support/lab.rs"]
 mod lab;

@@ -104,6 +104,7 @@ impl HttpAction {
                 let headers = response.headers().clone();
                 // The words are a courtesy: an endless answer must not turn a known status into a time-out.
                 let excerpt = timeout(Duration::from_secs(2), body::excerpt(response)).await.unwrap_or_default();
+                #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date of the world's clock")]
                 let now = jiff::Timestamp::now();
                 return Err(status::unexpected(status, &headers, &destination.shown, &excerpt, now).sent(taken_in));
             }

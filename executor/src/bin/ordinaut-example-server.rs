@@ -168,6 +168,7 @@ impl Example {
     #[tool]
     async fn look(&self, context: RequestContext<RoleServer>) -> Json<Seen> {
         let key = context.meta.get("io.ordinaut/idempotency-key").and_then(|key| key.as_str()).unwrap_or_default();
+        #[expect(clippy::disallowed_methods, reason = "what it was given is what it is asked for")]
         let mut environment: Vec<_> =
             std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
         environment.sort();

@@ -161,6 +161,7 @@ fn remote(name: &str, error: &(dyn Error + Send + Sync + 'static)) -> StepFailur
                 500..=599 => ErrorKind::ServerError,
                 _ => ErrorKind::ClientError,
             };
+            #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date of the world's clock")]
             let delay = answer.retry_after.as_deref().and_then(|text| retry_after(text, Timestamp::now()));
             StepFailure::new(kind, format!("the MCP server of `{name}` answered HTTP {}", answer.status))
                 .retry_after(delay)
