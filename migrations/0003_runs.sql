@@ -93,6 +93,33 @@ create table step_journal (
 )
 with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 
+-- The journal of a run as history keeps it: `[ordinaut_schema::run::StepRecord]`. Stable, so that the statement which
+-- removes the journal still reads it.
+create function journaled_steps(run uuid) returns jsonb
+language sql stable
+as $$
+    select coalesce(
+        jsonb_agg(
+            jsonb_build_object(
+                'step', step,
+                'index', nullif(item, -1),
+                'uses', uses,
+                'state', state,
+                'calls', calls,
+                'input', input,
+                'output', output,
+                'error', error,
+                'started_at', started_at,
+                'finished_at', finished_at
+            )
+            order by position
+        ),
+        '[]'
+    )
+    from step_journal
+    where run_id = journaled_steps.run
+$$;
+
 -- History. Partitioned by the id, which begins with the instant: `id = $1` reads one partition, and old ones are
 -- dropped whole. Partitions are made ahead (`store::retention`); the default one takes what falls outside.
 create table run (

@@ -22,28 +22,7 @@ kept as (
         gone.run_id, gone.shard, gone.agent_id, gone.task_id, gone.revision, 'cancelled', gone.trigger,
         gone.occurrence_key, gone.occurrence_at, gone.root_run_id, gone.retry_of, gone.cause_depth, gone.event,
         gone.params, gone.pinned, gone.attempt, gone.failures, gone.crashes, gone.planned_at, gone.started_at, clock_timestamp(), $2,
-        coalesce(
-            (
-                select jsonb_agg(
-                    jsonb_build_object(
-                        'step', journal.step,
-                        'index', nullif(journal.item, -1),
-                        'uses', journal.uses,
-                        'state', journal.state,
-                        'calls', journal.calls,
-                        'input', journal.input,
-                        'output', journal.output,
-                        'error', journal.error,
-                        'started_at', journal.started_at,
-                        'finished_at', journal.finished_at
-                    )
-                    order by journal.position
-                )
-                from step_journal as journal
-                where journal.run_id = gone.run_id
-            ),
-            '[]'
-        )
+        journaled_steps(gone.run_id)
     from gone
 )
 select

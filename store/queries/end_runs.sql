@@ -1,5 +1,7 @@
 -- One element a run in each array, of runs whose rows this transaction has locked under their lease.
 -- $1 run, $2 state, $3 error, $4 output, $5 steps. The run leaves due_work and its journal, and enters history.
+-- Whoever ends a run without a timeline in hand (quarantine, a cancel that wins over a retry) gives none: then the
+-- journal is the timeline, so that a resuming retry repeats nothing.
 with given as (
     select *
     from unnest($1::uuid [], $2::text [], $3::jsonb [], $4::jsonb [], $5::jsonb []) as g (
@@ -29,6 +31,6 @@ select
     gone.run_id, gone.shard, gone.agent_id, gone.task_id, gone.revision, given.state, gone.trigger, gone.occurrence_key,
     gone.occurrence_at, gone.root_run_id, gone.retry_of, gone.cause_depth, gone.event, gone.params, gone.pinned,
     gone.attempt, gone.failures + (given.state = 'failed')::integer, gone.crashes, gone.planned_at, gone.started_at,
-    clock_timestamp(), given.error, given.output, given.steps
+    clock_timestamp(), given.error, given.output, case when given.steps = '[]' then journaled_steps(gone.run_id) else given.steps end
 from gone
 join given on given.run_id = gone.run_id

@@ -1,5 +1,35 @@
 -- One element a run in each array. Runs of an agent that has many pending step back by a quantum (10 ms) each, so that
 -- one agent's burst does not stand before everyone else; the rank is fixed here and ages by itself.
+with entering as (
+    select *
+    from unnest(
+        $1::uuid [], $2::smallint [], $3::uuid [], $4::uuid [], $5::integer [], $6::text [], $7::timestamptz [],
+        $8::smallint [], $9::text [], $10::text [], $11::timestamptz [], $12::uuid [], $13::uuid [], $14::smallint [],
+        $15::jsonb [], $16::jsonb [], $17::jsonb [], $18::boolean [], $19::text [], $20::integer [], $21::boolean []
+    ) as given (
+        run_id, shard, agent_id, task_id, revision, state, due_at, priority, trigger, occurrence_key, occurrence_at,
+        root_run_id, retry_of, cause_depth, event, params, pinned, serial, concurrency_key, concurrency_limit,
+        ignores_waiting
+    )
+),
+
+-- Counted once an agent, and no further than matters.
+queues as materialized (
+    select
+        agent.agent_id,
+        (
+            select count(*)
+            from (
+                select
+                from due_work as mine
+                where mine.agent_id = agent.agent_id
+                  and mine.state = 'pending'
+                limit 1000
+            ) as before
+        ) as pending
+    from (select distinct agent_id from entering) as agent
+)
+
 insert into due_work (
     run_id, shard, agent_id, task_id, revision, state, rank, priority, trigger, occurrence_key, occurrence_at,
     root_run_id, retry_of, cause_depth, event, params, pinned, serial, concurrency_key, concurrency_limit,
@@ -15,17 +45,7 @@ select
     (extract(epoch from entry.due_at) * 1000000)::bigint
     + (entry.priority - 1) * 30000000::bigint
     + (
-        row_number() over (partition by entry.agent_id order by entry.due_at, entry.run_id) - 1
-        + (
-            select count(*)
-            from (
-                select
-                from due_work as mine
-                where mine.agent_id = entry.agent_id
-                  and mine.state = 'pending'
-                limit 1000
-            ) as before
-        )
+        row_number() over (partition by entry.agent_id order by entry.due_at, entry.run_id) - 1 + queues.pending
     ) * 10000,
     entry.priority,
     entry.trigger,
@@ -41,14 +61,7 @@ select
     entry.concurrency_key,
     entry.concurrency_limit,
     entry.ignores_waiting
-from unnest(
-    $1::uuid [], $2::smallint [], $3::uuid [], $4::uuid [], $5::integer [], $6::text [], $7::timestamptz [],
-    $8::smallint [], $9::text [], $10::text [], $11::timestamptz [], $12::uuid [], $13::uuid [], $14::smallint [],
-    $15::jsonb [], $16::jsonb [], $17::jsonb [], $18::boolean [], $19::text [], $20::integer [], $21::boolean []
-) as entry (
-    run_id, shard, agent_id, task_id, revision, state, due_at, priority, trigger, occurrence_key, occurrence_at,
-    root_run_id, retry_of, cause_depth, event, params, pinned, serial, concurrency_key, concurrency_limit,
-    ignores_waiting
-)
+from entering as entry
+join queues on queues.agent_id = entry.agent_id
 order by entry.run_id
 on conflict (run_id) do nothing

@@ -109,7 +109,9 @@ impl Live {
 /// What the runs of a task that are not over mean for one more, outside the schedule.
 pub(crate) fn entry(spec: &TaskSpec, live: Live) -> Result<Turn, SkipReason> {
     match spec.overlap {
-        Overlap::Skip | Overlap::Queue if live.all() > spec.queue_limit => Err(SkipReason::QueueFull),
+        Overlap::Skip | Overlap::Queue | Overlap::CancelRunning if live.all() > spec.queue_limit => {
+            Err(SkipReason::QueueFull)
+        }
         Overlap::Skip | Overlap::Queue | Overlap::CancelRunning if live.all() > 0 => Ok(Turn::Later),
         Overlap::Allow | Overlap::Skip | Overlap::Queue | Overlap::CancelRunning => Ok(Turn::Now),
     }
@@ -192,7 +194,7 @@ pub(crate) async fn enter_runs(tx: &mut Transaction<'_, Postgres>, runs: &[NewRu
         runs.iter().filter_map(|run| run.concurrency.as_ref().map(|(key, _)| (run.agent, key.clone()))).collect();
     if !keys.is_empty() {
         make_keys(tx, &keys).await?;
-        admit(tx, &[], &keys, Locking::Wait).await?;
+        admit(tx, &[], &keys).await?;
     }
     Ok(())
 }
@@ -216,16 +218,6 @@ async fn make_keys(tx: &mut Transaction<'_, Postgres>, keys: &BTreeSet<(AgentId,
     Ok(())
 }
 
-/// Whether to wait for a lock that another transaction holds, or to leave what it guards to the sweep.
-///
-/// Only planning waits: it locks tasks before keys and runs after both. Whoever has locked a run already must skip,
-/// or two transactions could wait for each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Locking {
-    Wait,
-    Skip,
-}
-
 struct Blocked {
     run: Uuid,
     task: Uuid,
@@ -239,7 +231,6 @@ pub(crate) async fn admit(
     tx: &mut Transaction<'_, Postgres>,
     tasks: &[Uuid],
     keys: &BTreeSet<(AgentId, String)>,
-    locking: Locking,
 ) -> Result<u32, StoreError> {
     let candidates = blocked_runs(tx, tasks, keys).await?;
     if candidates.is_empty() {
@@ -248,8 +239,8 @@ pub(crate) async fn admit(
     let their_tasks: BTreeSet<Uuid> = candidates.iter().filter(|run| run.serial).map(|run| run.task).collect();
     let their_keys: BTreeSet<(AgentId, String)> =
         candidates.iter().filter_map(|run| run.key.as_ref().map(|(key, _)| (run.agent, key.clone()))).collect();
-    let locked_tasks = lock_tasks(tx, &their_tasks, locking).await?;
-    let locked_keys = lock_keys(tx, &their_keys, locking).await?;
+    let locked_tasks = lock_tasks(tx, &their_tasks).await?;
+    let locked_keys = lock_keys(tx, &their_keys).await?;
 
     let mut live = live_runs(tx, &locked_tasks.iter().copied().collect::<Vec<_>>()).await?;
     let mut held = holders(tx, &locked_keys).await?;
@@ -310,67 +301,38 @@ async fn blocked_runs(
         .collect())
 }
 
-async fn lock_tasks(
-    tx: &mut Transaction<'_, Postgres>,
-    tasks: &BTreeSet<Uuid>,
-    locking: Locking,
-) -> Result<BTreeSet<Uuid>, StoreError> {
+/// Locks what can be had at once. Waiting could close a circle: whoever concludes has locked runs already, and whoever
+/// plans holds tasks. What is left here the sweep admits.
+async fn lock_tasks(tx: &mut Transaction<'_, Postgres>, tasks: &BTreeSet<Uuid>) -> Result<BTreeSet<Uuid>, StoreError> {
     let ids: Vec<Uuid> = tasks.iter().copied().collect();
-    let locked = match locking {
-        Locking::Wait => {
-            sqlx::query_scalar!("select id from task where id = any ($1) order by id for no key update", &ids)
-                .fetch_all(&mut **tx)
-                .await
-        }
-        Locking::Skip => {
-            sqlx::query_scalar!(
-                "select id from task where id = any ($1) order by id for no key update skip locked",
-                &ids
-            )
+    let locked =
+        sqlx::query_scalar!("select id from task where id = any ($1) order by id for no key update skip locked", &ids)
             .fetch_all(&mut **tx)
             .await
-        }
-    };
-    Ok(locked.doing("lock tasks for admission")?.into_iter().collect())
+            .doing("lock tasks for admission")?;
+    Ok(locked.into_iter().collect())
 }
 
 async fn lock_keys(
     tx: &mut Transaction<'_, Postgres>,
     keys: &BTreeSet<(AgentId, String)>,
-    locking: Locking,
 ) -> Result<BTreeSet<(AgentId, String)>, StoreError> {
     let (agents, names): (Vec<_>, Vec<_>) = keys.iter().map(|(agent, key)| (agent.uuid(), key.clone())).unzip();
-    let locked = match locking {
-        Locking::Wait => sqlx::query!(
-            "
-            select agent_id, key
-            from concurrency
-            where (agent_id, key) in (select * from unnest($1::uuid [], $2::text []))
-            order by agent_id, key
-            for update
-            ",
-            &agents,
-            &names
-        )
-        .fetch_all(&mut **tx)
-        .await
-        .map(|rows| rows.into_iter().map(|row| (AgentId::from_uuid(row.agent_id), row.key)).collect()),
-        Locking::Skip => sqlx::query!(
-            "
-            select agent_id, key
-            from concurrency
-            where (agent_id, key) in (select * from unnest($1::uuid [], $2::text []))
-            order by agent_id, key
-            for update skip locked
-            ",
-            &agents,
-            &names
-        )
-        .fetch_all(&mut **tx)
-        .await
-        .map(|rows| rows.into_iter().map(|row| (AgentId::from_uuid(row.agent_id), row.key)).collect()),
-    };
-    locked.doing("lock concurrency keys")
+    let locked = sqlx::query!(
+        "
+        select agent_id, key
+        from concurrency
+        where (agent_id, key) in (select * from unnest($1::uuid [], $2::text []))
+        order by agent_id, key
+        for update skip locked
+        ",
+        &agents,
+        &names
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("lock concurrency keys")?;
+    Ok(locked.into_iter().map(|row| (AgentId::from_uuid(row.agent_id), row.key)).collect())
 }
 
 /// How many runs hold each key, and the lowest limit among them.

@@ -236,6 +236,14 @@ impl Store {
             .await
             .doing("revoke the agent's tokens")?;
             pause_all(&mut tx, agent).await?;
+            // What is planned already stays, and is not claimed any more.
+            sqlx::query!(
+                "insert into gate (agent_id, shut_by) values ($1, 'revoked') on conflict do nothing",
+                agent.uuid()
+            )
+            .execute(&mut *tx)
+            .await
+            .doing("shut the agent's gate")?;
             audit(&mut tx, &operator(agent), "revoke_agent", None, None, None).await?;
             Ok((agent, tx))
         })
@@ -317,9 +325,11 @@ async fn pause_all(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> Result
         update task
         set state = 'paused',
             paused_because = $2,
+            -- A pause with an end would otherwise end.
+            resume_at = null,
             updated_at = clock_timestamp()
         where agent_id = $1
-          and state = 'active'
+          and state in ('active', 'paused')
         returning id, title, revision
         ",
         agent.uuid(),

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use ordinaut_schema::{
     event::Topic,
-    id::{AgentId, RunId, TaskId},
+    id::{AgentId, LeaseToken, RunId, TaskId},
     run::{ErrorKind, RunState, StepFailure, StepRecord, Verdict},
 };
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use sqlx::{Postgres, Transaction, types::Uuid};
 
 use crate::{
     Store,
-    admission::{Locking, admit},
+    admission::admit,
     claims::Lease,
     error::{Doing as _, StoreError},
     failures::note_ends,
@@ -45,6 +45,7 @@ pub enum Written {
 
 /// A run whose row is locked under the lease that concludes it.
 struct Held {
+    lease: Lease,
     run: RunId,
     agent: AgentId,
     task: TaskId,
@@ -100,7 +101,7 @@ async fn conclude(
     let mut put_off = Vec::new();
     let mut freed = Freed::default();
     for conclusion in conclusions {
-        let Some(run) = held.iter().find(|run| run.run == conclusion.lease.run) else {
+        let Some(run) = held.iter().find(|run| run.lease == conclusion.lease) else {
             written.push(Written::LeaseLost);
             continue;
         };
@@ -130,7 +131,7 @@ async fn conclude(
     }
     write_put_off(tx, &put_off).await?;
     end_runs(tx, &ended).await?;
-    admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys, Locking::Skip).await?;
+    admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
     Ok(written)
 }
 
@@ -210,7 +211,7 @@ async fn lock_held(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion
     let tokens: Vec<Uuid> = conclusions.iter().map(|it| it.lease.token.uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select due_work.run_id, due_work.agent_id, due_work.task_id,
+        select due_work.run_id, due_work.lease_token as "lease_token!", due_work.agent_id, due_work.task_id,
                due_work.occurrence_at as "occurrence_at: SqlTimestamp",
                due_work.cause_depth, due_work.serial, due_work.concurrency_key,
                due_work.cancel_reason, (due_work.cancel_asked_at is not null) as "cancel_asked!"
@@ -229,6 +230,7 @@ async fn lock_held(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion
     Ok(rows
         .into_iter()
         .map(|row| Held {
+            lease: Lease { run: RunId::from_uuid(row.run_id), token: LeaseToken::from_uuid(row.lease_token) },
             run: RunId::from_uuid(row.run_id),
             agent: AgentId::from_uuid(row.agent_id),
             task: TaskId::from_uuid(row.task_id),

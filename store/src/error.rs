@@ -59,10 +59,12 @@ impl StoreError {
                 | sqlx::Error::WorkerCrashed
                 | sqlx::Error::Protocol(_) => true,
                 // 08 connection, 40 rollback (serialisation, deadlock), 53 resources, 57 operator intervention.
+                // 55P03 a lock was not had in time, 25P03 a transaction sat idle too long: somebody else was stuck.
                 // 23514 without a constraint's name: a row was on its way to a default partition while the one it
                 // belongs to was attached. The same statement finds its place the second time.
                 sqlx::Error::Database(error) => error.code().is_some_and(|code| {
                     ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+                        || matches!(&*code, "55P03" | "25P03")
                         || (code == "23514" && error.constraint().is_none())
                 }),
                 _ => false,

@@ -8,12 +8,14 @@ use ordinaut_schema::{
     event::{MAX_CAUSE_DEPTH, TopicPattern},
     id::{AgentId, EventId, OccurrenceKey, RunId, Shard, TaskId},
     run::{SkipReason, Trigger},
+    schedule::Overlap,
     task::{TaskSpec, TaskState},
     template::{self, Scope, is_truthy},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction, types::Uuid};
+use tracing::warn;
 
 use crate::{
     Caller, Store,
@@ -21,6 +23,7 @@ use crate::{
     connection::transaction_now,
     error::{Doing as _, StoreError},
     outbox::{Told, tell},
+    runs::{Live, cancel_live},
     skips::{Skipped, write_skipped},
 };
 
@@ -204,22 +207,30 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
         return Ok(answer);
     }
     let event = json!({ "id": cause.id, "topic": cause.topic, "payload": cause.payload });
-    let live = live_runs(tx, &listeners.iter().map(|listener| listener.task.id.uuid()).collect::<Vec<_>>()).await?;
+    let mut addressed = Vec::new();
+    for listener in listeners {
+        match passes(&listener.spec, &event) {
+            Ok(true) if cause.depth >= MAX_CAUSE_DEPTH => {
+                answer.skipped.push((listener.title, format!("the chain of causes is {MAX_CAUSE_DEPTH} deep")));
+            }
+            Ok(true) => addressed.push(listener),
+            Ok(false) => {}
+            Err(why) => answer.skipped.push((listener.title, format!("its event_filter failed: {why}"))),
+        }
+    }
+    let giving_way: Vec<TaskId> = addressed
+        .iter()
+        .filter(|it| it.state == TaskState::Active && it.spec.overlap == Overlap::CancelRunning)
+        .map(|it| it.task.id)
+        .collect();
+    if !giving_way.is_empty() {
+        // Boxed: a cancelled run is told of, and whoever listens to that may have runs to cancel in turn.
+        Box::pin(cancel_live(tx, Live::OfTasks(&giving_way), "a newer event came")).await?;
+    }
+    let live = live_runs(tx, &addressed.iter().map(|it| it.task.id.uuid()).collect::<Vec<_>>()).await?;
     let mut runs = Vec::new();
     let mut skipped = Vec::new();
-    for Listener { task, title, state, spec } in listeners {
-        match passes(&spec, &event) {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(why) => {
-                answer.skipped.push((title, format!("its event_filter failed: {why}")));
-                continue;
-            }
-        }
-        if cause.depth >= MAX_CAUSE_DEPTH {
-            answer.skipped.push((title, format!("the chain of causes is {MAX_CAUSE_DEPTH} deep")));
-            continue;
-        }
+    for Listener { task, title, state, spec } in addressed {
         let key = OccurrenceKey::event(cause.id);
         let mut run = NewRun::of(&task, &spec, Trigger::Event, key, cause.at, cause.at);
         run.cause_depth = cause.depth + 1;
@@ -294,10 +305,15 @@ async fn lock_listeners(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -
     .fetch_all(&mut **tx)
     .await
     .doing("lock tasks that listen")?;
-    rows.into_iter()
-        .map(|row| {
-            let unreadable = |what: &str| format!("the {what} of task {}", row.id);
-            Ok(Listener {
+    // A definition that a newer program wrote is that program's to run: it must not keep others from being concluded.
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let state = TaskState::from_text(&row.state)?;
+            let spec = TaskSpec::from_stored(row.definition)
+                .inspect_err(|error| warn!(task.id = %row.id, %error, "cannot read the definition of task {}", row.id))
+                .ok()?;
+            Some(Listener {
                 task: LockedTask {
                     id: TaskId::from_uuid(row.id),
                     shard: Shard(u8::try_from(row.shard).unwrap_or(0)),
@@ -305,11 +321,9 @@ async fn lock_listeners(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -
                     revision: row.revision,
                 },
                 title: row.title,
-                state: TaskState::from_text(&row.state)
-                    .ok_or_else(|| StoreError::unreadable(unreadable("state"), row.state.clone()))?,
-                spec: TaskSpec::from_stored(row.definition)
-                    .map_err(|error| StoreError::unreadable(unreadable("definition"), error))?,
+                state,
+                spec,
             })
         })
-        .collect()
+        .collect())
 }

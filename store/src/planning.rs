@@ -104,6 +104,7 @@ async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Pl
     }
     if !cancelling.is_empty() {
         cancel_live(tx, runs::Live::OfTasks(&cancelling), "a newer occurrence is due").await?;
+        take_turns_again(tx, &cancelling, &mut entering).await?;
     }
     move_cursors(tx, &decided).await?;
     enter_runs(tx, &entering).await?;
@@ -121,6 +122,23 @@ async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Pl
         next_due_at: next_due(tx).await?,
         now: Some(now),
     })
+}
+
+/// Decides anew whose turn it is, of tasks whose live runs were just cancelled: those that were idle are gone.
+async fn take_turns_again(
+    tx: &mut Transaction<'_, Postgres>,
+    tasks: &[TaskId],
+    entering: &mut [NewRun],
+) -> Result<(), StoreError> {
+    let live = live_runs(tx, &tasks.iter().map(|task| task.uuid()).collect::<Vec<_>>()).await?;
+    for task in tasks {
+        let mut taken = live.get(task).copied().unwrap_or_default().all() > 0;
+        for run in entering.iter_mut().filter(|run| run.task == *task) {
+            run.blocked = taken;
+            taken = true;
+        }
+    }
+    Ok(())
 }
 
 /// Asks the plan, and turns its occurrences into runs. A schedule that cannot be followed pauses its task.

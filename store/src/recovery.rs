@@ -8,7 +8,7 @@ use sqlx::{Postgres, Transaction, types::Uuid};
 
 use crate::{
     Store,
-    admission::{Locking, admit},
+    admission::admit,
     claims::Lease,
     conclusions::quarantine,
     error::{Doing as _, StoreError},
@@ -160,5 +160,5 @@ async fn sweep(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<u32, St
     .into_iter()
     .map(|row| (AgentId::from_uuid(row.agent_id), row.key))
     .collect();
-    admit(tx, &tasks, &keys, Locking::Skip).await
+    admit(tx, &tasks, &keys).await
 }

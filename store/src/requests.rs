@@ -4,14 +4,16 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     id::{OccurrenceKey, RunId, Shard, TaskId},
     run::{RunState, SkipReason, StepRecord, StepState, Trigger},
+    schedule::Overlap,
     task::{TaskSpec, TaskState},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sqlx::{Postgres, Transaction};
 
 use crate::{
     Caller, Store,
-    admission::{LockedTask, Locking, NewRun, Turn, admit, enter_runs, entry, live_runs},
+    admission::{LockedTask, NewRun, Turn, admit, enter_runs, entry, live_runs},
     audit::audit,
     error::{Doing as _, StoreError},
     runs::{Cancelling, Live, RetryFrom, cancel_live},
@@ -100,60 +102,116 @@ async fn plan_now(
     params: Option<Map<String, Value>>,
 ) -> Result<(RunId, bool), StoreError> {
     let key = OccurrenceKey::manual(request);
-    let first = receive(tx, caller, &key).await?;
-    let asked = lock_task(tx, task).await?;
-    let first_seen = match first {
-        Ok(at) => at,
-        Err(at) => return Ok((RunId::derive(task, &key, at, asked.task.shard), true)),
+    let first_seen = match receive(tx, caller, &key).await? {
+        Received::New(at) => at,
+        Received::Before { answer, .. } => return planned_before(task, request, answer).map(|run| (run, true)),
     };
+    let asked = lock_task(tx, caller, task).await?;
     if asked.state == TaskState::Cancelled {
         return Err(StoreError::TaskState { task, reason: "it is cancelled, which is final".to_owned() });
     }
     let mut run = NewRun::of(&asked.task, &asked.spec, Trigger::Manual, key, first_seen, first_seen);
     run.params = params.map(Value::Object);
     enter(tx, &asked, &mut run).await?;
+    answer(tx, caller, &run.key, &json!(Planned { task, run: run.id })).await?;
     audit(tx, caller, "run_now", Some(task), Some(run.id), None).await?;
     Ok((run.id, false))
 }
 
-/// Notes a request's key: the instant it was first seen, now or then.
+/// What `received` keeps for a request's second time.
+#[derive(Serialize, Deserialize)]
+struct Planned {
+    task: TaskId,
+    run: RunId,
+}
+
+/// The run that this request id planned, if it was for the same task.
+fn planned_before(task: TaskId, request: &str, answer: Option<Value>) -> Result<RunId, StoreError> {
+    match answer.and_then(|answer| serde_json::from_value::<Planned>(answer).ok()) {
+        Some(planned) if planned.task == task => Ok(planned.run),
+        _ => Err(StoreError::TaskState {
+            task,
+            reason: format!("request id `{request}` was used for a run of another task; draw a new one"),
+        }),
+    }
+}
+
+/// Whether a key was seen before, and since when.
+enum Received {
+    New(Timestamp),
+    Before { at: Timestamp, answer: Option<Value> },
+}
+
+/// Notes a request's key. Two at once: the second waits here until the first has committed.
 async fn receive(
     tx: &mut Transaction<'_, Postgres>,
     caller: &Caller,
     key: &OccurrenceKey,
-) -> Result<Result<Timestamp, Timestamp>, StoreError> {
+) -> Result<Received, StoreError> {
+    let noted = sqlx::query_scalar!(
+        r#"
+        insert into received (agent_id, key)
+        values ($1, $2)
+        on conflict do nothing
+        returning first_seen_at as "at: jiff_sqlx::Timestamp"
+        "#,
+        caller.agent.uuid(),
+        key.as_str()
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .doing("note a request")?;
+    if let Some(at) = noted {
+        return Ok(Received::New(at.to_jiff()));
+    }
+    // A statement of its own: the one above began before the other transaction's row was there to see.
     let row = sqlx::query!(
         r#"
-        with noted as (
-            insert into received (agent_id, key)
-            values ($1, $2)
-            on conflict do nothing
-            returning first_seen_at
-        )
-        select first_seen_at as "at!: jiff_sqlx::Timestamp", true as "new!" from noted
-        union all
-        select first_seen_at, false from received where agent_id = $1 and key = $2
-        limit 1
+        select first_seen_at as "at: jiff_sqlx::Timestamp", answer
+        from received
+        where agent_id = $1
+          and key = $2
         "#,
         caller.agent.uuid(),
         key.as_str()
     )
     .fetch_one(&mut **tx)
     .await
-    .doing("note a request")?;
-    Ok(if row.new { Ok(row.at.to_jiff()) } else { Err(row.at.to_jiff()) })
+    .doing("read an earlier request")?;
+    Ok(Received::Before { at: row.at.to_jiff(), answer: row.answer })
 }
 
-async fn lock_task(tx: &mut Transaction<'_, Postgres>, task: TaskId) -> Result<Asked, StoreError> {
+/// Keeps what a request was answered.
+async fn answer(
+    tx: &mut Transaction<'_, Postgres>,
+    caller: &Caller,
+    key: &OccurrenceKey,
+    answer: &Value,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update received set answer = $3 where agent_id = $1 and key = $2",
+        caller.agent.uuid(),
+        key.as_str(),
+        answer
+    )
+    .execute(&mut **tx)
+    .await
+    .doing("keep the answer to a request")?;
+    Ok(())
+}
+
+async fn lock_task(tx: &mut Transaction<'_, Postgres>, caller: &Caller, task: TaskId) -> Result<Asked, StoreError> {
     let row = sqlx::query!(
         r#"
         select task.id, task.shard, task.agent_id, task.revision, task.state, task_revision.definition
         from task
         join task_revision on task_revision.task_id = task.id and task_revision.revision = task.revision
         where task.id = $1
+          and task.agent_id = $2
         for no key update of task
         "#,
-        task.uuid()
+        task.uuid(),
+        caller.agent.uuid()
     )
     .fetch_optional(&mut **tx)
     .await
@@ -175,6 +233,9 @@ async fn lock_task(tx: &mut Transaction<'_, Postgres>, task: TaskId) -> Result<A
 
 /// Enters a run that was asked for: it takes its turn after the runs of its task that are not over.
 async fn enter(tx: &mut Transaction<'_, Postgres>, asked: &Asked, run: &mut NewRun) -> Result<(), StoreError> {
+    if asked.spec.overlap == Overlap::CancelRunning {
+        cancel_live(tx, Live::OfTasks(&[asked.task.id]), "a newer run was asked for").await?;
+    }
     let live = live_runs(tx, &[asked.task.id.uuid()]).await?.get(&asked.task.id).copied().unwrap_or_default();
     match entry(&asked.spec, live) {
         Ok(turn) => run.blocked = turn == Turn::Later,
@@ -185,9 +246,6 @@ async fn enter(tx: &mut Transaction<'_, Postgres>, asked: &Asked, run: &mut NewR
             });
         }
         Err(other) => return Err(StoreError::TaskState { task: asked.task.id, reason: other.to_string() }),
-    }
-    if asked.spec.overlap == ordinaut_schema::schedule::Overlap::CancelRunning && live.all() > 0 {
-        cancel_live(tx, Live::OfTasks(&[asked.task.id]), "a newer run was asked for").await?;
     }
     enter_runs(tx, std::slice::from_ref(run)).await
 }
@@ -201,7 +259,7 @@ async fn cancel(
     let outcome = cancel_live(tx, Live::Runs(&[run]), reason).await?;
     let answer = if let Some(gone) = outcome.cancelled.first() {
         let keys = gone.concurrency_key.iter().map(|key| (gone.agent, key.clone())).collect();
-        admit(tx, &[gone.task.uuid()], &keys, Locking::Skip).await?;
+        admit(tx, &[gone.task.uuid()], &keys).await?;
         Cancelling::Cancelled
     } else if outcome.requested.is_empty() {
         return Ok(Cancelling::Over(former(tx, run).await?.state));
@@ -257,7 +315,7 @@ async fn plan_retry(
         }
         state => return Err(StoreError::RunState { run, reason: format!("it {state}; use run_now to run again") }),
     }
-    let mut asked = lock_task(tx, former.task).await?;
+    let mut asked = lock_task(tx, caller, former.task).await?;
     if asked.state == TaskState::Cancelled {
         return Err(StoreError::TaskState { task: former.task, reason: "it is cancelled, which is final".to_owned() });
     }
@@ -272,7 +330,7 @@ async fn plan_retry(
     let n = retries_of(tx, caller, former.root_run).await? + 1;
     let key = OccurrenceKey::retry(former.root_run, n);
     let now = match receive(tx, caller, &key).await? {
-        Ok(at) | Err(at) => at,
+        Received::New(at) | Received::Before { at, .. } => at,
     };
     let mut retry = NewRun::of(&asked.task, &asked.spec, Trigger::Retry, key, now, now);
     retry.retry_of = Some(run);

@@ -264,3 +264,60 @@ async fn failures_in_a_row_pause_the_task_and_a_success_ends_the_row() {
     assert_eq!(task.paused_because.as_deref(), Some("failed 2 times in a row"));
     assert_eq!(f.mcp.check_inbox(&local, None, 10).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_run_that_ends_without_a_timeline_keeps_its_journal_and_a_retry_resumes_from_it() {
+    let (f, _database) = Fixture::fresh().await;
+    let local = Caller::local("test");
+    let fields = json!({ "pipeline": [
+        { "id": "a", "uses": "http.post", "with": { "url": "http://example.com" }, "on_error": "fail" },
+        { "id": "b", "uses": "http.post", "with": { "url": "http://example.com" }, "on_error": "fail" },
+    ] });
+    let run = pending_runs(&f, 1, fields).await[0];
+    let claimed = claim(&f, 1).await.remove(0);
+    let lease = lease_of(&claimed);
+    f.executor.write_steps(lease, &[step("a", StepState::Succeeded), step("b", StepState::Started)]).await.unwrap();
+    let seen = f.executor.held_leases().await.unwrap();
+    assert_eq!(f.executor.recover_runs(&seen, 1).await.unwrap(), (0, 1));
+
+    let dead = f.mcp.find_run(&local, run).await.unwrap();
+    assert_eq!(dead.state, RunState::Quarantined);
+    let kept: Vec<_> = dead.steps.iter().map(|step| (step.step.as_str(), step.state)).collect();
+    assert_eq!(kept, [("a", StepState::Succeeded), ("b", StepState::Started)]);
+
+    let retry = f.mcp.retry_run(&local, run, ordinaut_store::runs::RetryFrom::FailedStep).await.unwrap();
+    let journal = f.executor.read_journal(retry).await.unwrap();
+    assert_eq!(journal.iter().map(|step| step.step.as_str()).collect::<Vec<_>>(), ["a"], "what is done stays done");
+    let again = claim(&f, 1).await.remove(0);
+    assert_eq!((again.id, again.root_run), (retry, run), "its calls keep their keys");
+}
+
+#[tokio::test]
+async fn a_stale_and_a_valid_conclusion_of_one_run_in_one_batch_write_the_valid_one() {
+    let (f, _database) = Fixture::fresh().await;
+    let run = pending_runs(&f, 1, json!({})).await[0];
+    let stale = claim(&f, 1).await.remove(0);
+    let seen = f.executor.held_leases().await.unwrap();
+    f.executor.recover_runs(&seen, 5).await.unwrap();
+    let valid = claim(&f, 1).await.remove(0);
+    let failed = Conclusion {
+        verdict: Verdict::Failed { error: StepFailure::new(ErrorKind::ClientError, "404") },
+        ..succeeded(&valid)
+    };
+    let written = f.executor.conclude_runs(vec![succeeded(&stale), failed]).await.unwrap();
+    assert_eq!(written, [Written::LeaseLost, Written::Yes]);
+    assert_eq!(f.mcp.find_run(&Caller::local("test"), run).await.unwrap().state, RunState::Failed);
+}
+
+#[tokio::test]
+async fn a_revoked_agents_planned_runs_are_not_claimed() {
+    let (f, _database) = Fixture::fresh().await;
+    let other = f.agent("other").await.unwrap();
+    let now = f.mcp.now().await.unwrap();
+    let definition = accepted_with("theirs", (ScheduleKind::Manual, ""), now, json!({}));
+    let (Inserted::Created(task) | Inserted::Existed(task)) =
+        f.mcp.insert_task(&other, &definition, None).await.unwrap();
+    f.mcp.run_now(&other, task.id, "1", None).await.unwrap();
+    f.executor.revoke_agent("other").await.unwrap();
+    assert!(claim(&f, 10).await.is_empty());
+}

@@ -19,7 +19,7 @@ use sqlx::{Postgres, Transaction};
 
 use crate::{
     Caller, Store, StoreError,
-    admission::{LockedTask, Locking, admit},
+    admission::{LockedTask, admit},
     audit::audit,
     connection::{at, transaction_now},
     error::Doing as _,
@@ -200,7 +200,7 @@ impl Store {
             // What its runs held goes to those of other tasks that wait under the same keys.
             let keys =
                 live.cancelled.iter().filter_map(|run| Some((run.agent, run.concurrency_key.clone()?))).collect();
-            admit(&mut tx, &[], &keys, Locking::Skip).await?;
+            admit(&mut tx, &[], &keys).await?;
             let cancelled = live.cancelled.iter().map(|run| run.id);
             let mut runs: Vec<_> = cancelled.chain(live.requested).collect();
             runs.sort_unstable();
