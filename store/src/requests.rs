@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ordinaut_schema::{
     id::{OccurrenceKey, RunId, Shard, TaskId},
-    run::{RunState, SkipReason, StepRecord, StepState, Trigger},
+    run::{RunState, SkipReason, StepRecord, Trigger},
     schedule::Overlap,
     task::{TaskSpec, TaskState},
 };
@@ -18,6 +18,8 @@ use crate::{
     error::{Doing as _, StoreError},
     runs::{Cancelling, Live, RetryFrom, cancel_live},
 };
+
+mod retry;
 
 /// A task whose row is locked, with its definition.
 struct Asked {
@@ -85,7 +87,7 @@ impl Store {
         let asking = caller.clone();
         let retry = self
             .transaction_as(caller, "retry a run", move |mut tx| async move {
-                let retry = plan_retry(&mut tx, &asking, run, from).await?;
+                let retry = retry::plan_retry(&mut tx, &asking, run, from).await?;
                 Ok((retry, tx))
             })
             .await?;
@@ -296,139 +298,4 @@ async fn former(tx: &mut Transaction<'_, Postgres>, run: RunId) -> Result<Former
         steps: serde_json::from_value(row.steps)
             .map_err(|error| StoreError::unreadable(format!("the steps of run {run}"), error))?,
     })
-}
-
-async fn plan_retry(
-    tx: &mut Transaction<'_, Postgres>,
-    caller: &Caller,
-    run: RunId,
-    from: RetryFrom,
-) -> Result<RunId, StoreError> {
-    if is_live(tx, run).await? {
-        return Err(StoreError::RunState { run, reason: "it is not over; cancel it first, or wait".to_owned() });
-    }
-    let former = former(tx, run).await?;
-    match former.state {
-        RunState::Failed | RunState::Cancelled | RunState::Quarantined => {}
-        RunState::Skipped => {
-            return Err(StoreError::RunState { run, reason: "it was skipped; use run_now".to_owned() });
-        }
-        state => return Err(StoreError::RunState { run, reason: format!("it {state}; use run_now to run again") }),
-    }
-    let mut asked = lock_task(tx, caller, former.task).await?;
-    if asked.state == TaskState::Cancelled {
-        return Err(StoreError::TaskState { task: former.task, reason: "it is cancelled, which is final".to_owned() });
-    }
-    let kept = kept_steps(&former.steps);
-    if from == RetryFrom::FailedStep && former.revision != asked.task.revision {
-        let then = revision(tx, former.task, former.revision).await?;
-        if !finished_unchanged(&kept, &then, &asked.spec) {
-            asked.task.revision = former.revision;
-            asked.spec = then;
-        }
-    }
-    let n = retries_of(tx, caller, former.root_run).await? + 1;
-    let key = OccurrenceKey::retry(former.root_run, n);
-    let now = match receive(tx, caller, &key).await? {
-        Received::New(at) | Received::Before { at, .. } => at,
-    };
-    let mut retry = NewRun::of(&asked.task, &asked.spec, Trigger::Retry, key, now, now);
-    retry.retry_of = Some(run);
-    retry.cause_depth = former.cause_depth;
-    retry.event = former.event;
-    retry.params = former.params;
-    if from == RetryFrom::FailedStep {
-        retry.root_run = former.root_run;
-        retry.pinned = former.pinned;
-    }
-    enter(tx, &asked, &mut retry).await?;
-    if from == RetryFrom::FailedStep {
-        copy_journal(tx, &retry, &kept).await?;
-    }
-    audit(tx, caller, "retry_run", Some(former.task), Some(retry.id), Some(json!({ "retry_of": run }))).await?;
-    Ok(retry.id)
-}
-
-/// What a resuming retry need not do again.
-fn kept_steps(steps: &[StepRecord]) -> Vec<StepRecord> {
-    steps
-        .iter()
-        .filter(|step| match step.state {
-            StepState::Succeeded | StepState::Skipped | StepState::Continued => true,
-            StepState::Started | StepState::Failed => false,
-        })
-        .cloned()
-        .collect()
-}
-
-/// Whether the steps that are kept read the same in both revisions.
-fn finished_unchanged(kept: &[StepRecord], then: &TaskSpec, now: &TaskSpec) -> bool {
-    let find = |spec: &TaskSpec, id: &str| spec.steps().find(|step| step.id == id).cloned();
-    kept.iter().all(|step| find(then, &step.step) == find(now, &step.step))
-}
-
-async fn revision(tx: &mut Transaction<'_, Postgres>, task: TaskId, revision: i32) -> Result<TaskSpec, StoreError> {
-    let definition = sqlx::query_scalar!(
-        "select definition from task_revision where task_id = $1 and revision = $2",
-        task.uuid(),
-        revision
-    )
-    .fetch_one(&mut **tx)
-    .await
-    .doing("read a revision")?;
-    TaskSpec::from_stored(definition)
-        .map_err(|error| StoreError::unreadable(format!("revision {revision} of task {task}"), error))
-}
-
-async fn is_live(tx: &mut Transaction<'_, Postgres>, run: RunId) -> Result<bool, StoreError> {
-    sqlx::query_scalar!(r#"select exists (select from due_work where run_id = $1) as "live!""#, run.uuid())
-        .fetch_one(&mut **tx)
-        .await
-        .doing("look whether a run is live")
-}
-
-async fn retries_of(tx: &mut Transaction<'_, Postgres>, caller: &Caller, root: RunId) -> Result<u32, StoreError> {
-    let n = sqlx::query_scalar!(
-        r#"select count(*) as "n!" from received where agent_id = $1 and key >= $2 and key < $3"#,
-        caller.agent.uuid(),
-        format!("r:{root}:"),
-        format!("r:{root};")
-    )
-    .fetch_one(&mut **tx)
-    .await
-    .doing("count retries")?;
-    Ok(u32::try_from(n).unwrap_or(u32::MAX))
-}
-
-async fn copy_journal(
-    tx: &mut Transaction<'_, Postgres>,
-    run: &NewRun,
-    steps: &[StepRecord],
-) -> Result<(), StoreError> {
-    for step in steps {
-        sqlx::query!(
-            "
-            insert into step_journal (
-                run_id, agent_id, step, item, uses, state, calls, input, output, error, started_at, finished_at
-            )
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-            ",
-            run.id.uuid(),
-            run.agent.uuid(),
-            step.step,
-            crate::journal::item(step.index),
-            step.uses,
-            step.state.as_str(),
-            i32::try_from(step.calls).unwrap_or(i32::MAX),
-            step.input,
-            step.output,
-            step.error.as_ref().map(|error| json!(error)),
-            crate::connection::at(step.started_at) as _,
-            crate::connection::at(step.finished_at) as _
-        )
-        .execute(&mut **tx)
-        .await
-        .doing("copy the journal of a run")?;
-    }
-    Ok(())
 }
