@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::actions::http::guard::Allowance;
 
+/// No executor may hold a run for longer without renewing its lease.
+pub const LONGEST_LEASE: Duration = Duration::from_mins(10);
+
 /// An address that may hold a password. `Debug` shows where it leads and nothing else.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -199,7 +202,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.executor.lease < Duration::from_secs(1) || self.executor.lease > Duration::from_mins(10) {
+        if self.executor.lease < Duration::from_secs(1) || self.executor.lease > LONGEST_LEASE {
             mistakes.push(format!("the lease is {:?}; it may be 1s to 10m", self.executor.lease));
         }
         if self.executor.database_connections < 3 {

@@ -1,7 +1,8 @@
 //! Recovery: runs of executors that are gone are given to others, blocked runs that have room are let in, old rows go.
 //!
 //! A lease is taken only after this process watched it stay unrenewed for a full lease by its own monotonic clock: a
-//! leap of the database's clock expires nothing. Any executor may do any of this at any time.
+//! leap of the database's clock expires nothing. A full lease is the longer of this process's own and what was left of
+//! the row's: executors of one fleet may be set differently. Any executor may do any of this at any time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::metrics;
+use crate::{config::LONGEST_LEASE, metrics};
 
 /// Runs let in at once.
 const ADMITTED: u32 = 500;
@@ -59,10 +60,15 @@ pub async fn report(store: &Store, settings: &Settings, state: &str) -> Result<(
 async fn watch(store: Store, settings: Settings, wake: Arc<Notify>, drain: CancellationToken) {
     let mut watched = Watch::default();
     loop {
-        match recover(&store, &settings, &mut watched).await {
-            Ok(0) => {}
-            Ok(_freed) => wake.notify_one(),
-            Err(error) => note("recovery", &error),
+        // Each on its own: runs that cannot be taken over keep no blocked one waiting.
+        let recovered = recover(&store, &settings, &mut watched).await;
+        let admitted = store.admit_blocked(ADMITTED).await;
+        for freed in [recovered, admitted] {
+            match freed {
+                Ok(0) => {}
+                Ok(_freed) => wake.notify_one(),
+                Err(error) => note("recovery", &error),
+            }
         }
         if !rest(settings.lease / 4, &drain).await {
             return;
@@ -111,39 +117,69 @@ fn note(service: &'static str, error: &StoreError) {
     warn!(error = error as &dyn std::error::Error, "{service} failed; it is tried again");
 }
 
-/// Takes what is over and lets in what has room; answers how many runs may be claimable now.
+/// Takes what is over; answers how many runs may be claimable now.
 async fn recover(store: &Store, settings: &Settings, watched: &mut Watch) -> Result<u32, StoreError> {
+    // Read before the leases and counted from after them: what is left of one is never believed to be less than it is.
+    let read_at = store.now().await?;
     let held = store.held_leases().await?;
-    let over = watched.observe(&held, Instant::now(), settings.lease);
-    let mut freed = 0;
-    if !over.is_empty() {
-        let (recovered, quarantined) = store.recover_runs(&over, settings.max_crashes).await?;
-        metrics::get().runs_recovered.add(recovered.into(), &[]);
-        metrics::get().runs_quarantined.add(quarantined.into(), &[]);
-        info!(recovered, quarantined, "took {} runs from executors that are gone", recovered + quarantined);
-        freed = recovered;
+    let over = watched.observe(&held, Look { at: Instant::now(), read_at, lease: settings.lease });
+    if over.is_empty() {
+        return Ok(0);
     }
-    Ok(freed + store.admit_blocked(ADMITTED).await?)
+    let (recovered, quarantined) = store.recover_runs(&over, settings.max_crashes).await?;
+    metrics::get().runs_recovered.add(recovered.into(), &[]);
+    metrics::get().runs_quarantined.add(quarantined.into(), &[]);
+    info!(recovered, quarantined, "took {} runs from executors that are gone", recovered + quarantined);
+    Ok(recovered)
+}
+
+/// One look at the leases.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    /// The same by the database's clock.
+    read_at: Timestamp,
+    /// This process's own.
+    lease: Duration,
+}
+
+/// A lease as it was last seen to change.
+#[derive(Debug, Clone, Copy)]
+struct Unrenewed {
+    expires_at: Timestamp,
+    since: Instant,
+    /// How long it must stay unrenewed to be over.
+    needed: Duration,
+}
+
+impl Unrenewed {
+    fn new(held: &HeldLease, look: Look, needed_before: Duration) -> Self {
+        let left = Duration::try_from(held.expires_at.duration_since(look.read_at)).unwrap_or_default();
+        // Nobody's lease is longer, whatever a clock that leapt back makes of it.
+        let needed = left.min(LONGEST_LEASE).max(look.lease).max(needed_before);
+        Self { expires_at: held.expires_at, since: look.at, needed }
+    }
 }
 
 /// The leases seen, and since when each has not been renewed.
 #[derive(Debug, Default)]
-struct Watch(HashMap<Lease, (Timestamp, Instant)>);
+struct Watch(HashMap<Lease, Unrenewed>);
 
 impl Watch {
-    /// Those that were seen unrenewed for a whole `lease`.
-    fn observe(&mut self, held: &[HeldLease], now: Instant, lease: Duration) -> Vec<HeldLease> {
+    /// Those that were seen unrenewed for a whole lease.
+    fn observe(&mut self, held: &[HeldLease], look: Look) -> Vec<HeldLease> {
         let before = std::mem::take(&mut self.0);
         let mut over = Vec::new();
         for seen in held {
-            let since = match before.get(&seen.lease) {
-                Some((expires_at, since)) if *expires_at == seen.expires_at => *since,
-                _ => now,
+            let unrenewed = match before.get(&seen.lease) {
+                Some(same) if same.expires_at == seen.expires_at => *same,
+                Some(renewed) => Unrenewed::new(seen, look, renewed.needed),
+                None => Unrenewed::new(seen, look, Duration::ZERO),
             };
-            if now.duration_since(since) >= lease {
+            if look.at.duration_since(unrenewed.since) >= unrenewed.needed {
                 over.push(*seen);
             }
-            self.0.insert(seen.lease, (seen.expires_at, since));
+            self.0.insert(seen.lease, unrenewed);
         }
         over
     }
@@ -163,30 +199,58 @@ mod tests {
         HeldLease { lease, expires_at: expires_at.parse().unwrap() }
     }
 
+    /// A look `after` the first one, by both clocks.
+    fn look(begun: Instant, after: Duration) -> Look {
+        let read_at = "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + after;
+        Look { at: begun + after, read_at, lease: LEASE }
+    }
+
     #[test]
     fn a_lease_is_taken_after_a_full_lease_without_renewal_and_not_before() {
         let (mut watch, begun) = (Watch::default(), Instant::now());
         // Long past by the database's clock, which may have leapt: that alone means nothing.
         let seen = [held(1, "2000-01-01T00:00:00Z")];
-        assert!(watch.observe(&seen, begun, LEASE).is_empty());
-        assert!(watch.observe(&seen, begun + LEASE - Duration::from_millis(1), LEASE).is_empty());
-        assert_eq!(watch.observe(&seen, begun + LEASE, LEASE), seen);
+        assert!(watch.observe(&seen, look(begun, Duration::ZERO)).is_empty());
+        assert!(watch.observe(&seen, look(begun, Duration::from_millis(14_999))).is_empty());
+        assert_eq!(watch.observe(&seen, look(begun, LEASE)), seen);
     }
 
     #[test]
     fn a_renewal_begins_the_watch_anew() {
         let (mut watch, begun) = (Watch::default(), Instant::now());
-        watch.observe(&[held(1, "2026-01-01T00:00:00Z")], begun, LEASE);
-        let renewed = [held(1, "2026-01-01T00:00:05Z")];
-        assert!(watch.observe(&renewed, begun + LEASE, LEASE).is_empty());
-        assert_eq!(watch.observe(&renewed, begun + LEASE * 2, LEASE), renewed);
+        watch.observe(&[held(1, "2026-01-01T00:00:10Z")], look(begun, Duration::ZERO));
+        let renewed = [held(1, "2026-01-01T00:00:15Z")];
+        assert!(watch.observe(&renewed, look(begun, LEASE)).is_empty());
+        assert_eq!(watch.observe(&renewed, look(begun, LEASE * 2)), renewed);
+    }
+
+    #[test]
+    fn a_lease_that_is_longer_than_our_own_is_watched_for_its_own_length() {
+        let (mut watch, begun) = (Watch::default(), Instant::now());
+        let minute = Duration::from_mins(1);
+        // A lease of a minute, renewed every twenty seconds by an executor in good health.
+        let first = [held(1, "2026-01-01T00:01:00Z")];
+        assert!(watch.observe(&first, look(begun, Duration::ZERO)).is_empty());
+        assert!(watch.observe(&first, look(begun, Duration::from_secs(19))).is_empty());
+        let renewed = [held(1, "2026-01-01T00:01:20Z")];
+        assert!(watch.observe(&renewed, look(begun, Duration::from_secs(24))).is_empty());
+        assert!(watch.observe(&renewed, look(begun, Duration::from_secs(83))).is_empty());
+        assert_eq!(watch.observe(&renewed, look(begun, Duration::from_secs(24) + minute)), renewed);
+    }
+
+    #[test]
+    fn a_clock_that_leapt_back_keeps_no_lease_longer_than_the_longest() {
+        let (mut watch, begun) = (Watch::default(), Instant::now());
+        let seen = [held(1, "2026-01-02T00:00:00Z")];
+        assert!(watch.observe(&seen, look(begun, Duration::ZERO)).is_empty());
+        assert_eq!(watch.observe(&seen, look(begun, LONGEST_LEASE)), seen);
     }
 
     #[test]
     fn a_lease_that_is_gone_is_forgotten() {
         let (mut watch, begun) = (Watch::default(), Instant::now());
-        watch.observe(&[held(1, "2026-01-01T00:00:00Z")], begun, LEASE);
-        watch.observe(&[], begun, LEASE);
+        watch.observe(&[held(1, "2026-01-01T00:00:00Z")], look(begun, Duration::ZERO));
+        watch.observe(&[], look(begun, Duration::ZERO));
         assert!(watch.0.is_empty());
     }
 }

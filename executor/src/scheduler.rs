@@ -18,6 +18,8 @@ use crate::{clock::DatabaseClock, metrics};
 const BATCH: u32 = 500;
 /// The longest sleep: a lost hint costs no more.
 const POLL: Duration = Duration::from_secs(1);
+/// The shortest sleep after a round that did nothing although something is due: somebody else holds it.
+const HELD: Duration = Duration::from_millis(25);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Plans until `drain`, waking the worker through `wake` whenever there may be something to claim.
@@ -77,6 +79,9 @@ fn sleep_after(planned: &Planned, batch: u32, spread: f64) -> Duration {
     }
     let poll = POLL.mul_f64(0.75 + spread / 4.0);
     let (Some(next), Some(now)) = (planned.next_due_at, planned.now) else { return poll };
+    if next <= now && planned.tasks == 0 && planned.woken == 0 {
+        return HELD;
+    }
     until(next, now).min(poll)
 }
 
@@ -100,6 +105,13 @@ mod tests {
     #[test]
     fn after_a_full_round_there_may_be_more() {
         assert_eq!(sleep_after(&planned(500, Some(60_000)), 500, 0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_due_but_held_by_somebody_else_is_not_asked_for_without_a_pause() {
+        assert_eq!(sleep_after(&planned(0, Some(-10)), 500, 0.5), HELD);
+        assert_eq!(sleep_after(&planned(0, Some(0)), 500, 0.5), HELD);
+        assert_eq!(sleep_after(&planned(1, Some(-10)), 500, 0.5), Duration::ZERO, "a round that did something goes on");
     }
 
     proptest! {

@@ -6,11 +6,12 @@
 
 use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
+use anyhow::{Context as _, anyhow};
 use ordinaut_store::{Store, StoreError, claims::ClaimedRun};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -65,13 +66,15 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let (committer, conclusions) = Committer::channel();
     let leases = Leases::new(settings.lease);
+    // Its own, besides the daemon's: a worker that broke down gives back what it has in hand.
+    let abort = abort.child_token();
     let crew = Arc::new(Crew {
         store: store.clone(),
         leases: leases.clone(),
         revisions: Revisions::default(),
         committer,
         around,
-        abort,
+        abort: abort.clone(),
     });
 
     let finished = CancellationToken::new();
@@ -85,15 +88,36 @@ pub async fn serve(
         services.spawn(async move { committer::commit(&store, conclusions).await });
     }
     let mut claiming = Claiming::new(crew, settings, wake);
-    claiming.serve(&drain).await;
-    claiming.finish().await;
+    let mut stood = beside(&mut services, claiming.serve(&drain)).await;
+    if stood.is_ok() {
+        stood = beside(&mut services, claiming.finish()).await;
+    }
+    if stood.is_err() {
+        // A claim that was cut off is recovered like one of an executor that is gone.
+        abort.cancel();
+        if timeout(settings.lease, claiming.finish()).await.is_err() {
+            warn!("the worker broke down and could not give back what it had in hand; its leases are over");
+        }
+        claiming.attempts.shutdown().await;
+    }
     // The last sender of conclusions went with the crew: the committer ends when all is written.
     drop(claiming);
     finished.cancel();
     while let Some(ended) = services.join_next().await {
-        ended?;
+        stood = stood.and(ended.context("a service of the worker broke down"));
     }
-    Ok(())
+    stood
+}
+
+/// Does `work` for as long as the services stand, all of which outlive it; else says that one did not.
+async fn beside(services: &mut JoinSet<()>, work: impl Future<Output = ()>) -> anyhow::Result<()> {
+    tokio::select! {
+        () = work => Ok(()),
+        Some(ended) = services.join_next() => match ended {
+            Ok(()) => Err(anyhow!("a service of the worker stopped on its own")),
+            Err(error) => Err(anyhow::Error::from(error).context("a service of the worker broke down")),
+        },
+    }
 }
 
 struct Claiming {
@@ -223,5 +247,33 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         // Steps are guarded inside the attempt; this is the engine's own mistake. The lease ends and recovery counts it.
         tracing::error!(error = &error as &dyn std::error::Error, "an attempt ended without a conclusion");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_breaks_down_ends_the_work_beside_it() {
+        let mut services = JoinSet::new();
+        services.spawn(pending());
+        services.spawn(async { panic!("a mistake of ours") });
+        let broken = beside(&mut services, pending()).await.unwrap_err();
+        assert!(broken.to_string().contains("broke down"), "{broken:#}");
+
+        let mut services = JoinSet::new();
+        services.spawn(async {});
+        assert!(beside(&mut services, pending()).await.is_err(), "none ends before the work does");
+    }
+
+    #[tokio::test]
+    async fn work_that_ends_first_leaves_its_services_standing() {
+        let mut services = JoinSet::new();
+        services.spawn(pending());
+        assert!(beside(&mut services, async {}).await.is_ok());
+        assert_eq!(services.len(), 1);
     }
 }

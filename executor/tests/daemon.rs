@@ -246,7 +246,7 @@ async fn other_systems_start_tasks_by_xadd_and_what_cannot_be_read_is_kept_with_
             }),
         )
         .await;
-    let _executor = house.executor(&[]).await;
+    let executor = house.executor(&[]).await;
     house.xadd(&[("topic", "shop..order"), ("data", "{}")]).await;
     house.xadd(&[("topic", "shop.order"), ("data", "hello")]).await;
     house.xadd(&[("topic", "shop.order"), ("data", r#"{"n": 7}"#), ("id", "order-7")]).await;
@@ -268,6 +268,11 @@ async fn other_systems_start_tasks_by_xadd_and_what_cannot_be_read_is_kept_with_
     assert!(dead[1].fields["reason"].contains("data"), "{dead:?}");
     let filter = RunFilter::default();
     assert_eq!(house.store.list_runs(&house.caller, &filter, None, 10).await.unwrap().len(), 1, "one run an event");
+
+    eventually("what is done is deleted", async || house.stream("ordinaut:inbound").await.is_empty().then_some(()))
+        .await;
+    executor.drain().await;
+    assert_eq!(house.readers().await, 0, "nothing was left in its hands");
 }
 
 #[tokio::test]

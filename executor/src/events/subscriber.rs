@@ -1,7 +1,7 @@
 //! Events from other systems: `XADD ordinaut:inbound * topic … data …`, with optional `id` and `agent`.
 //!
 //! Read as a consumer group: recorded and planned in one transaction, and acknowledged after its commit, so an entry
-//! is never lost between. An entry that comes twice is recorded once: its id is the publisher's, or the entry's own.
+//! is never lost between. What was acknowledged is deleted: the stream holds only what is still to be done. An entry that comes twice is recorded once: its id is the publisher's, or the entry's own.
 //! What cannot be read is acknowledged, logged, and kept on [`DEAD`] with the reason.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use ordinaut_store::{Caller, Store, StoreError, inbound::NewEvent};
 use redis::{
     Client, FromRedisValue, RedisError, Value as RedisValue,
     aio::MultiplexedConnection,
-    streams::{StreamAutoClaimReply, StreamId, StreamReadReply},
+    streams::{StreamAutoClaimReply, StreamId, StreamPendingCountReply, StreamReadReply},
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -78,6 +78,30 @@ impl Inbound<'_> {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        self.leave().await
+    }
+
+    /// Takes this consumer out of the group, unless entries are still in its hands: those would be lost with it.
+    async fn leave(&mut self) -> Result<(), EventsError> {
+        let pending: StreamPendingCountReply = redis::cmd("XPENDING")
+            .arg(INBOUND)
+            .arg(GROUP)
+            .arg("-")
+            .arg("+")
+            .arg(1)
+            .arg(self.consumer)
+            .query_async(&mut self.connection)
+            .await?;
+        if pending.ids.is_empty() {
+            // Nobody else reads under this name: none can have come meanwhile.
+            redis::cmd("XGROUP")
+                .arg("DELCONSUMER")
+                .arg(INBOUND)
+                .arg(GROUP)
+                .arg(self.consumer)
+                .exec_async(&mut self.connection)
+                .await?;
         }
         Ok(())
     }
@@ -170,8 +194,10 @@ impl Inbound<'_> {
             if !self.take_in_one(&entry, drain).await? {
                 return Ok(());
             }
-            let _acknowledged: usize =
-                redis::cmd("XACK").arg(INBOUND).arg(GROUP).arg(&entry.id).query_async(&mut self.connection).await?;
+            let mut done = redis::pipe();
+            done.cmd("XACK").arg(INBOUND).arg(GROUP).arg(&entry.id);
+            done.cmd("XDEL").arg(INBOUND).arg(&entry.id);
+            done.exec_async(&mut self.connection).await?;
         }
         Ok(())
     }

@@ -77,10 +77,9 @@ impl Engine<'_> {
             }
             self.journal.flush().await?;
         }
-        let answer = self
-            .perform(&place, &record)
-            .await
-            .and_then(|answer| output::accept(answer, step.expect.as_ref(), &self.around.limits));
+        let answer = self.perform(&place, &record).await;
+        let answered = answer.is_ok();
+        let answer = answer.and_then(|answer| output::accept(answer, step.expect.as_ref(), &self.around.limits));
         record.calls += 1;
         count(step, answer.as_ref().err());
         let ended = match answer {
@@ -89,6 +88,7 @@ impl Engine<'_> {
             Err(failure) if effect == Effect::Once && failure.sent => {
                 self.fail(place, record, unknown(&failure.message))
             }
+            Err(failure) if effect == Effect::Once && answered => self.fail(place, record, done(failure)),
             Err(failure) => self.fail_or_retry(place, record, failure),
         };
         if place.beside {
@@ -295,6 +295,15 @@ fn unknown(why: &str) -> StepFailure {
              itself: look at the other side, then retry the run, or mark the step `idempotent: true` if a repeat is safe"
         ),
     )
+}
+
+/// The call had its effect, only its answer is of no use: a repeat would do it twice.
+fn done(mut failure: StepFailure) -> StepFailure {
+    failure.message.push_str(
+        ". The call itself was answered, so it had its effect and is not repeated by itself: mend `expect` or what is \
+         asked for, or mark the step `idempotent: true` if a repeat is safe",
+    );
+    failure
 }
 
 fn count(step: &Step, failure: Option<&StepFailure>) {

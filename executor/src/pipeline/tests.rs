@@ -284,6 +284,21 @@ async fn an_output_that_was_not_expected_fails_the_step_before_it_is_kept() {
 }
 
 #[tokio::test]
+async fn an_answer_that_cannot_be_accepted_is_asked_for_again_only_where_that_does_no_harm() {
+    for (uses, calls) in [("svc.once", 1), ("svc.again", 3)] {
+        let own = json!({ "max_attempts": 3, "backoff": "fixed", "initial": "1s", "max": "1s" });
+        for refused in [json!({ "answer": 1 }), json!({ "answer": "x".repeat(Limits::DEFAULT.step_output_bytes) })] {
+            let mut bench = Bench::new(json!([
+                { "id": "a", "uses": uses, "with": refused, "expect": { "type": "string" }, "retry": own },
+            ]));
+            bench.around.limits.journal_bytes = usize::MAX;
+            assert_eq!(bench.finish().await.unwrap_err().kind, ErrorKind::InvalidOutput);
+            assert_eq!((bench.calls("a"), bench.record("a").state), (calls, StepState::Failed), "{uses}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_falsy_condition_skips_the_step_and_its_output_is_null() {
     let mut bench = Bench::new(json!([
         { "id": "a", "uses": "svc.once", "if": "params.city == 'Riga'", "with": { "answer": 1 } },

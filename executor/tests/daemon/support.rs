@@ -145,6 +145,13 @@ impl House {
         let _id: Option<String> = self.redis().await.xadd("ordinaut:inbound", "*", fields).await.unwrap();
     }
 
+    /// Executors in the group of those that read inbound entries.
+    pub async fn readers(&self) -> usize {
+        let groups: redis::streams::StreamInfoGroupsReply =
+            self.redis().await.xinfo_groups("ordinaut:inbound").await.unwrap();
+        groups.groups.iter().map(|group| group.consumers).sum()
+    }
+
     /// Inbound entries that were read, or not even that, and not acknowledged.
     pub async fn unacknowledged(&self) -> usize {
         let groups: redis::streams::StreamInfoGroupsReply =
