@@ -38,6 +38,7 @@ struct Former {
     event: Option<Value>,
     params: Option<Value>,
     pinned: Option<Value>,
+    started_at: Option<Timestamp>,
     steps: Vec<StepRecord>,
 }
 
@@ -274,11 +275,12 @@ async fn cancel(
 
 async fn former(tx: &mut Transaction<'_, Postgres>, run: RunId) -> Result<Former, StoreError> {
     let row = sqlx::query!(
-        "
-        select task_id, revision, state, root_run_id, cause_depth, event, params, pinned, steps
+        r#"
+        select task_id, revision, state, root_run_id, cause_depth, event, params, pinned, steps,
+               started_at as "started_at: jiff_sqlx::Timestamp"
         from run
         where id = $1
-        ",
+        "#,
         run.uuid()
     )
     .fetch_optional(&mut **tx)
@@ -295,6 +297,7 @@ async fn former(tx: &mut Transaction<'_, Postgres>, run: RunId) -> Result<Former
         event: row.event,
         params: row.params,
         pinned: row.pinned,
+        started_at: row.started_at.map(jiff_sqlx::Timestamp::to_jiff),
         steps: serde_json::from_value(row.steps)
             .map_err(|error| StoreError::unreadable(format!("the steps of run {run}"), error))?,
     })

@@ -287,9 +287,14 @@ async fn a_run_that_ends_without_a_timeline_keeps_its_journal_and_a_retry_resume
 
     let retry = f.mcp.retry_run(&local, run, ordinaut_store::runs::RetryFrom::FailedStep).await.unwrap();
     let journal = f.executor.read_journal(retry).await.unwrap();
-    assert_eq!(journal.iter().map(|step| step.step.as_str()).collect::<Vec<_>>(), ["a"], "what is done stays done");
+    let carried: Vec<_> =
+        journal.iter().map(|step| (step.step.as_str(), step.state, step.calls, step.error.is_some())).collect();
+    let done_and_asked = [("a", StepState::Succeeded, 1, false), ("b", StepState::Started, 0, true)];
+    assert_eq!(carried, done_and_asked, "what is done stays done; the other is to be called again");
+    assert_eq!(journal[1].input, dead.steps[1].input, "with the same words");
     let again = claim(&f, 1).await.remove(0);
     assert_eq!((again.id, again.root_run), (retry, run), "its calls keep their keys");
+    assert!(again.pinned.is_some_and(|pinned| pinned["now"].is_string()), "and its now");
 }
 
 #[tokio::test]

@@ -3,12 +3,14 @@
 //! Resuming keeps what was journaled and the root's idempotency keys; it takes the latest definition only where the
 //! finished steps read the same in it.
 
+use jiff::Timestamp;
 use ordinaut_schema::{
     id::{OccurrenceKey, RunId, TaskId},
-    run::{RunState, StepRecord, StepState, Trigger},
+    run::{ErrorKind, RunState, StepFailure, StepRecord, StepState, Trigger},
     task::{TaskSpec, TaskState},
+    time::{Zone, with_offset},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction};
 
 use super::{Received, enter, former, lock_task, receive};
@@ -44,13 +46,15 @@ pub(super) async fn plan_retry(
     if asked.state == TaskState::Cancelled {
         return Err(StoreError::TaskState { task: former.task, reason: "it is cancelled, which is final".to_owned() });
     }
-    let kept = kept_steps(&former.steps);
-    if from == RetryFrom::FailedStep && former.revision != asked.task.revision {
-        let then = revision(tx, former.task, former.revision).await?;
-        if !finished_unchanged(&kept, &then, &asked.spec) {
-            asked.task.revision = former.revision;
-            asked.spec = then;
-        }
+    let then = if former.revision == asked.task.revision {
+        asked.spec.clone()
+    } else {
+        revision(tx, former.task, former.revision).await?
+    };
+    let resumes = from == RetryFrom::FailedStep;
+    if resumes && !finished_unchanged(&former.steps, &then, &asked.spec) {
+        asked.task.revision = former.revision;
+        asked.spec = then.clone();
     }
     let n = retries_of(tx, caller, former.root_run).await? + 1;
     let key = OccurrenceKey::retry(former.root_run, n);
@@ -62,34 +66,59 @@ pub(super) async fn plan_retry(
     retry.cause_depth = former.cause_depth;
     retry.event = former.event;
     retry.params = former.params;
-    if from == RetryFrom::FailedStep {
+    if resumes {
         retry.root_run = former.root_run;
-        retry.pinned = former.pinned;
+        retry.pinned = former.pinned.or_else(|| former.started_at.map(|at| pinned_at(at, &then)));
     }
     enter(tx, &asked, &mut retry).await?;
-    if from == RetryFrom::FailedStep {
-        copy_journal(tx, &retry, &kept).await?;
+    if resumes {
+        copy_journal(tx, &retry, &carried(&former.steps, &then, &asked.spec)).await?;
     }
     audit(tx, caller, "retry_run", Some(former.task), Some(retry.id), Some(json!({ "retry_of": run }))).await?;
     Ok(retry.id)
 }
 
-/// What a resuming retry need not do again.
-fn kept_steps(steps: &[StepRecord]) -> Vec<StepRecord> {
+/// What a run pinned that pinned nothing itself: `now` is when it first started.
+fn pinned_at(started_at: Timestamp, spec: &TaskSpec) -> Value {
+    let zone = Zone::find(&spec.timezone).unwrap_or_else(Zone::utc);
+    json!({ "now": with_offset(started_at, &zone) })
+}
+
+/// The journal of a resuming retry: what is done, and the input of what failed, so that a call is repeated under its
+/// key with the same words. A failed step that reads otherwise now is rendered anew; `on_failure` begins anew.
+fn carried(steps: &[StepRecord], then: &TaskSpec, now: &TaskSpec) -> Vec<StepRecord> {
+    let in_pipeline = |step: &&StepRecord| !then.on_failure.iter().any(|other| other.id == step.step);
     steps
         .iter()
-        .filter(|step| match step.state {
-            StepState::Succeeded | StepState::Skipped | StepState::Continued => true,
-            StepState::Started | StepState::Failed => false,
+        .filter(in_pipeline)
+        .filter_map(|step| match step.state {
+            StepState::Succeeded | StepState::Skipped | StepState::Continued => Some(step.clone()),
+            StepState::Started | StepState::Failed if step.input.is_null() => None,
+            StepState::Started | StepState::Failed => reads_the_same(&step.step, then, now).then(|| StepRecord {
+                state: StepState::Started,
+                calls: 0,
+                // With its error, it is a call that is to be made again: somebody asked for just that.
+                error: Some(step.error.clone().unwrap_or_else(|| {
+                    StepFailure::new(ErrorKind::OutcomeUnknown, "nobody knows what became of the call")
+                })),
+                finished_at: None,
+                ..step.clone()
+            }),
         })
-        .cloned()
         .collect()
 }
 
-/// Whether the steps that are kept read the same in both revisions.
-fn finished_unchanged(kept: &[StepRecord], then: &TaskSpec, now: &TaskSpec) -> bool {
-    let find = |spec: &TaskSpec, id: &str| spec.steps().find(|step| step.id == id).cloned();
-    kept.iter().all(|step| find(then, &step.step) == find(now, &step.step))
+fn reads_the_same(step: &str, then: &TaskSpec, now: &TaskSpec) -> bool {
+    let find = |spec: &TaskSpec| spec.steps().find(|other| other.id == step).cloned();
+    find(then) == find(now)
+}
+
+/// Whether the steps that are done read the same in both revisions.
+fn finished_unchanged(steps: &[StepRecord], then: &TaskSpec, now: &TaskSpec) -> bool {
+    steps
+        .iter()
+        .filter(|step| matches!(step.state, StepState::Succeeded | StepState::Skipped | StepState::Continued))
+        .all(|step| reads_the_same(&step.step, then, now))
 }
 
 async fn revision(tx: &mut Transaction<'_, Postgres>, task: TaskId, revision: i32) -> Result<TaskSpec, StoreError> {
