@@ -4,8 +4,9 @@
 pub(super) fn text(zone: Option<&str>) -> String {
     let zone = match zone {
         Some(zone) => format!("Times without a zone are read in {zone} unless the task or agent names another."),
-        None => "There is no default zone: give `timezone`, an IANA name such as Europe/Chisinau, with every \
-                 schedule that names a time of day."
+        // One text is for every agent that connects, with a zone of its own or without.
+        None => "Times without a zone are read in your agent's zone if it has one; else give `timezone`, an IANA name \
+                 such as Europe/Chisinau, with every schedule that names a time of day."
             .to_owned(),
     };
     format!("{OPENING}\n{zone}\n{REST}")
@@ -36,6 +37,11 @@ mod tests {
         for zone in [None, Some("America/Argentina/ComodRivadavia")] {
             assert!(text(zone).len() < 2048, "{}", text(zone).len());
         }
+    }
+
+    #[test]
+    fn without_a_default_zone_the_agents_own_still_counts() {
+        assert!(text(None).contains("your agent's zone if it has one"), "{}", text(None));
     }
 
     #[test]

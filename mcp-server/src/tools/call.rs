@@ -155,22 +155,24 @@ impl Desk {
 
     /// What stands between a stored task and its runs.
     pub(super) async fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        match self.store.live_executors().await {
-            Ok(executors) if executors.is_empty() => warnings.push(
-                "No executor is running at the moment, so nothing will run: a person starts one with `ordinaut up`."
-                    .to_owned(),
-            ),
-            Ok(_) => {}
-            // The write is done; that nobody can say who will act on it is no reason to call it failed.
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "executors cannot be listed"),
-        }
         if self.embedded {
-            warnings.push(
+            // The set keeps its executor up; without a heartbeat the executor is only just starting.
+            return vec![
                 "Tasks run only while Ordinaut is up on this machine; `ordinaut up` starts it again after a restart."
                     .to_owned(),
-            );
+            ];
         }
-        warnings
+        match self.store.live_executors().await {
+            Ok(executors) if executors.is_empty() => vec![
+                "No executor is running at the moment, so nothing will run: a person starts one with `ordinaut up`."
+                    .to_owned(),
+            ],
+            Ok(_) => Vec::new(),
+            // The write is done; that nobody can say who will act on it is no reason to call it failed.
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "executors cannot be listed");
+                Vec::new()
+            }
+        }
     }
 }

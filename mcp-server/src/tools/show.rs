@@ -65,16 +65,19 @@ impl Timing {
         let Ok(mut upcoming) = schedule.upcoming(after, spec.ends_at, count.saturating_add(skipped)) else {
             return Vec::new();
         };
-        upcoming.drain(..skipped.min(upcoming.len()));
         let Some(until) = task.snoozed_until else {
+            upcoming.drain(..skipped.min(upcoming.len()));
             return upcoming.into_iter().map(|it| Next::shown_in(&it, &self.zone)).collect();
         };
-        // The next occurrence waits for the end of the snooze; those between are skipped.
+        // The first occurrence waits for the end of the snooze and those between are skipped; occurrences to skip are
+        // counted from the first one all the same.
         let mut next: Vec<Next> = Vec::new();
-        if let Some(first) = upcoming.first().cloned().filter(|it| it.at < until) {
-            next.push(Next { due_at: Some(until), ..Next::shown_in(&first, &self.zone) });
+        if let Some(first) = upcoming.first().filter(|it| skipped == 0 && it.at <= until) {
+            next.push(Next { due_at: (first.at < until).then_some(until), ..Next::shown_in(first, &self.zone) });
         }
-        let rest = schedule.upcoming(until.max(after), spec.ends_at, count.saturating_sub(next.len()));
+        let last_skipped = upcoming.iter().take(skipped).next_back().map_or(after, |it| it.at);
+        let rest =
+            schedule.upcoming(until.max(after).max(last_skipped), spec.ends_at, count.saturating_sub(next.len()));
         next.extend(rest.unwrap_or_default().into_iter().map(|it| Next::shown_in(&it, &self.zone)));
         next
     }

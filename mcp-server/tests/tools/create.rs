@@ -28,6 +28,14 @@ async fn a_created_task_is_echoed_as_it_was_understood() {
 }
 
 #[tokio::test]
+async fn this_machines_own_set_is_not_said_to_lack_an_executor_while_that_starts() {
+    let chat = Chat::start_embedded().await;
+    let created = chat.ok("create_task", task("Morning briefing", json!({}))).await;
+    let warnings = created["warnings"].to_string();
+    assert!(warnings.contains("only while Ordinaut is up") && !warnings.contains("No executor"), "{warnings}");
+}
+
+#[tokio::test]
 async fn the_same_definition_again_answers_existed() {
     let chat = Chat::start().await;
     let first = chat.ok("create_task", task("Morning briefing", json!({}))).await;

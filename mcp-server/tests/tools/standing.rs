@@ -32,6 +32,27 @@ async fn a_snooze_takes_exactly_one_way_to_say_it() {
 }
 
 #[tokio::test]
+async fn occurrences_to_skip_are_not_shown_as_next_while_snoozed() {
+    let chat = Chat::start().await;
+    let created = chat.ok("create_task", task("Briefing", json!({}))).await;
+    chat.ok("snooze", json!({ "task": "briefing", "for": "2h" })).await;
+    let both = chat.ok("snooze", json!({ "task": "briefing", "skip": 2 })).await;
+    assert_eq!(both["task"]["next"][0], created["task"]["next"][2]);
+    let shown = chat.ok("get_task", json!({ "task": "briefing" })).await;
+    assert_eq!(shown["task"]["next"][0], created["task"]["next"][2]);
+}
+
+#[tokio::test]
+async fn skipping_the_held_occurrence_leaves_nothing_for_the_end_of_the_snooze() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({ "schedule_expr": "30 8 * * *" }))).await;
+    let held = chat.ok("snooze", json!({ "task": "briefing", "for": "30d" })).await;
+    assert_eq!(held["task"]["next"][0]["snoozed_until"], held["task"]["snoozed_until"]);
+    let both = chat.ok("snooze", json!({ "task": "briefing", "skip": 1 })).await;
+    assert_eq!(both["task"]["next"][0], held["task"]["next"][1]);
+}
+
+#[tokio::test]
 async fn a_cancelled_task_is_gone_from_the_list_and_cannot_be_resumed() {
     let chat = Chat::start().await;
     chat.ok("create_task", task("Briefing", json!({}))).await;

@@ -39,9 +39,18 @@ impl Chat {
     }
 
     pub(crate) async fn start_in(zones: Zones) -> Self {
+        Self::start_with(zones, |services| services).await
+    }
+
+    /// Over services that are this machine's own set.
+    pub(crate) async fn start_embedded() -> Self {
+        Self::start_with(chisinau(), Services::embedded).await
+    }
+
+    async fn start_with(zones: Zones, known: fn(Services) -> Services) -> Self {
         let (store, database) = Fixture::fresh().await;
         let (starter, backend) = Backend::starting("the fixture");
-        starter.tell(Stage::Ready(Services::new(store.mcp.clone())));
+        starter.tell(Stage::Ready(known(Services::new(store.mcp.clone()))));
         let server = OrdinautServer::local(backend, Metrics::new().unwrap(), zones);
         let client = connect(server.clone()).await;
         Self { store, server, client, _database: database, _starter: starter }
