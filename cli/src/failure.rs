@@ -146,6 +146,7 @@ impl From<StoreError> for Failure {
             }
             StoreError::TaskNotFound { .. } => Self::new(Exit::NotFound, text).mend("`ordinaut tasks` lists them"),
             StoreError::RunNotFound(_) => Self::new(Exit::NotFound, text).mend("`ordinaut runs` lists them"),
+            StoreError::RequestUsed { .. } => Self::new(Exit::Refused, text).mend("draw a new request id"),
             StoreError::AgentNotFound(_) => {
                 Self::new(Exit::NotFound, text).mend("`ordinaut agent list` lists them, `ordinaut agent add` makes one")
             }

@@ -13,6 +13,7 @@ use sqlx::{
 
 use crate::{
     error::{Doing as _, StoreError},
+    retention::make_partitions,
     wakeups::Wakeups,
 };
 
@@ -241,5 +242,7 @@ pub async fn migrate(url: &str) -> Result<(), StoreError> {
         .connect()
         .await
         .doing("connect to the database")?;
-    MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)
+    MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
+    // Before anybody writes: a row that is on its way to the default partition cannot have its own made meanwhile.
+    make_partitions(&mut connection).await
 }

@@ -26,6 +26,8 @@ pub enum StoreError {
     /// `reason` says what the task is: cancelled, ended, not paused, …
     #[error("task {task} cannot be changed so: {reason}")]
     TaskState { task: TaskId, reason: String },
+    #[error("the request id `{request}` was used for a run of another task")]
+    RequestUsed { request: String },
     #[error("run {run} cannot be changed so: {reason}")]
     RunState { run: RunId, reason: String },
     #[error("the agent has {limit} active tasks already, which is its limit")]

@@ -46,7 +46,7 @@ impl Store {
     /// Plans a run now. The same request id answers with the same run; `true` when it was there already.
     ///
     /// # Errors
-    /// [`StoreError::TaskState`] for a cancelled task, and for one whose queue is full.
+    /// [`StoreError::TaskState`] for a cancelled task, and for one whose queue is full; [`StoreError::RequestUsed`].
     pub async fn run_now(
         &self,
         caller: &Caller,
@@ -132,10 +132,7 @@ struct Planned {
 fn planned_before(task: TaskId, request: &str, answer: Option<Value>) -> Result<RunId, StoreError> {
     match answer.and_then(|answer| serde_json::from_value::<Planned>(answer).ok()) {
         Some(planned) if planned.task == task => Ok(planned.run),
-        _ => Err(StoreError::TaskState {
-            task,
-            reason: format!("request id `{request}` was used for a run of another task; draw a new one"),
-        }),
+        _ => Err(StoreError::RequestUsed { request: request.to_owned() }),
     }
 }
 

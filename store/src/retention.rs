@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgQueryResult;
+use sqlx::{PgConnection, postgres::PgQueryResult};
 
 use crate::{Store, StoreError, error::Doing as _};
 
@@ -21,25 +21,31 @@ pub struct Retention {
     pub outbox: Duration,
 }
 
+/// Makes what is missing of the coming days and hours.
+pub(crate) async fn make_partitions(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let missing = sqlx::query!(
+        r#"
+        select parent as "parent!", starts_at as "starts_at!: jiff_sqlx::Timestamp"
+        from partitions_missing()
+        "#
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .doing("look for missing partitions")?;
+    for partition in missing {
+        sqlx::query_scalar!("select make_partition($1, $2)", partition.parent, partition.starts_at as _)
+            .fetch_one(&mut *connection)
+            .await
+            .doing("make a partition")?;
+    }
+    Ok(())
+}
+
 impl Store {
     /// Makes the partitions of the coming days (history, daily) and hours (outbox, hourly). Any executor, any time.
     pub async fn make_partitions(&self) -> Result<(), StoreError> {
-        let missing = sqlx::query!(
-            r#"
-            select parent as "parent!", starts_at as "starts_at!: jiff_sqlx::Timestamp"
-            from partitions_missing()
-            "#
-        )
-        .fetch_all(&self.pool)
-        .await
-        .doing("look for missing partitions")?;
-        for partition in missing {
-            sqlx::query_scalar!("select make_partition($1, $2)", partition.parent, partition.starts_at as _)
-                .fetch_one(&self.pool)
-                .await
-                .doing("make a partition")?;
-        }
-        Ok(())
+        let mut connection = self.pool.acquire().await.doing("take a connection to make partitions")?;
+        make_partitions(&mut connection).await
     }
 
     /// Drops history partitions older than kept, unless a run in flight has an id within; outbox partitions; expired

@@ -48,7 +48,7 @@ async fn a_request_id_of_another_tasks_run_is_refused() {
     let two = keep(&f, "two", (ScheduleKind::Manual, ""), json!({})).await;
     f.mcp.run_now(&me(), one, "r1", None).await.unwrap();
     let refused = f.mcp.run_now(&me(), two, "r1", None).await;
-    assert!(matches!(&refused, Err(StoreError::TaskState { reason, .. }) if reason.contains("r1")), "{refused:?}");
+    assert!(matches!(&refused, Err(StoreError::RequestUsed { request }) if request == "r1"), "{refused:?}");
 }
 
 #[tokio::test]

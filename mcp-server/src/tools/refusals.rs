@@ -37,6 +37,11 @@ pub(super) fn refuse(error: StoreError, request_id: Option<&str>) -> ToolError {
             capital(&reason),
             "Nothing was changed. get_task shows how the task stands.",
         ),
+        StoreError::RequestUsed { .. } => ToolError::refused(
+            "request_id_used",
+            capital(&message),
+            "Nothing was started. Call again with a request_id that was never used, or without one.",
+        ),
         StoreError::RunState { reason, .. } => {
             ToolError::refused("run_state", capital(&reason), "Nothing was changed. get_run shows how the run stands.")
         }

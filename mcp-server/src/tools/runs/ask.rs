@@ -63,16 +63,7 @@ pub(super) async fn run_now(mut call: Call) -> Result<Answer, ToolError> {
     let planned = desk.store.run_now(&desk.caller, task.id, &key, params).await;
     let (run, existed) = planned.map_err(|error| refuse(error, request.as_deref()))?;
     let outcome = if existed { "existed" } else { "planned" };
-    let answer = match asked(&call, &desk, run, outcome, wait).await {
-        Err(StoreError::RunNotFound(_)) if existed => {
-            return Err(ToolError::refused(
-                "request_id_used",
-                format!("the request_id `{key}` was used for a run of another task; nothing was started"),
-                "Call again with a request_id that was never used, or without one.",
-            ));
-        }
-        asked => asked.map_err(|error| refuse(error, request.as_deref()))?,
-    };
+    let answer = asked(&call, &desk, run, outcome, wait).await.map_err(|error| refuse(error, request.as_deref()))?;
     Ok(answer.warn(&desk.warnings().await))
 }
 
