@@ -1,5 +1,7 @@
 //! Logs on stderr, and the provider behind [`crate::metrics`].
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::Context as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
@@ -26,13 +28,19 @@ pub fn log_to_stderr(format: LogFormat, filter: &str) -> anyhow::Result<()> {
 #[derive(Debug, Clone)]
 pub struct Exposition(Registry);
 
-/// Installs the meter provider. Instruments made before this count into nothing.
+/// Installs the meter provider, once a process: asking again answers the same. Instruments made before count into
+/// nothing.
 pub fn count() -> anyhow::Result<Exposition> {
+    static INSTALLED: Mutex<Option<Exposition>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(exposition) = &*installed {
+        return Ok(exposition.clone());
+    }
     let registry = Registry::new();
     let exporter =
         opentelemetry_prometheus::exporter().with_registry(registry.clone()).build().context("prepare the metrics")?;
     opentelemetry::global::set_meter_provider(SdkMeterProvider::builder().with_reader(exporter).build());
-    Ok(Exposition(registry))
+    Ok(installed.insert(Exposition(registry)).clone())
 }
 
 impl Exposition {

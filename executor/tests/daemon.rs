@@ -291,7 +291,11 @@ async fn health_is_told_and_what_happened_is_counted() {
     house.ended(house.run_now(&task, "x").await).await;
     assert_eq!(executor.ask("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(executor.ask("/readyz").await.0, 200);
-    let (status, metrics) = executor.ask("/metrics").await;
-    assert_eq!(status, 200);
-    assert!(metrics.contains("ordinaut_runs_concluded"), "{metrics}");
+    // Counted after the commit that the test has seen.
+    eventually("the run is counted", async || {
+        let (status, metrics) = executor.ask("/metrics").await;
+        assert_eq!(status, 200);
+        metrics.contains("ordinaut_runs_concluded").then_some(())
+    })
+    .await;
 }

@@ -14,7 +14,7 @@ use ordinaut_store::{
     Caller,
     retention::Retention,
     tasks::{Inserted, TaskRecord},
-    testing::{Fixture, accepted},
+    testing::{Database, Fixture, accepted},
 };
 use tokio::task::JoinSet;
 
@@ -62,6 +62,20 @@ async fn lies_in(fixture: &Fixture, run: RunId) -> Option<String> {
         .unwrap()
 }
 
+/// A database in which nobody made partitions ahead: all that is there is the default ones.
+async fn nothing_made() -> (Fixture, Database) {
+    let (fixture, database) = Fixture::fresh().await;
+    for parent in ["run", "outbox"] {
+        for partition in partitions(&fixture, parent).await.into_iter().filter(|name| !name.ends_with("_default")) {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop table {partition}")))
+                .execute(&fixture.owner)
+                .await
+                .unwrap();
+        }
+    }
+    (fixture, database)
+}
+
 /// Makes the daily partition that begins so many days before today, as time would have.
 async fn day_before(fixture: &Fixture, days: i32) {
     sqlx::query("select make_partition('run', date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' - $1 * interval '1 day')")
@@ -87,7 +101,7 @@ async fn the_bounds_of_history_are_the_floors_of_run_ids() {
 
 #[tokio::test]
 async fn partitions_are_made_ahead_by_however_many_executors() {
-    let (fixture, _database) = Fixture::fresh().await;
+    let (fixture, _database) = nothing_made().await;
     assert!(fixture.mcp.make_partitions().await.is_err(), "not for the MCP role");
     let mut executors = JoinSet::new();
     for _ in 0..4 {
@@ -115,7 +129,7 @@ async fn partitions_are_made_ahead_by_however_many_executors() {
 
 #[tokio::test]
 async fn what_the_default_partition_took_moves_to_the_one_made_for_it() {
-    let (fixture, _database) = Fixture::fresh().await;
+    let (fixture, _database) = nothing_made().await;
     let task = task(&fixture).await;
     let now = fixture.executor.now().await.unwrap();
     let run = history(&fixture, &task, now).await;
@@ -133,7 +147,7 @@ async fn what_the_default_partition_took_moves_to_the_one_made_for_it() {
 
 #[tokio::test]
 async fn old_history_goes_whole_except_under_a_run_in_flight() {
-    let (fixture, _database) = Fixture::fresh().await;
+    let (fixture, _database) = nothing_made().await;
     let task = task(&fixture).await;
     let now = fixture.executor.now().await.unwrap();
     for days in [40, 41, 5] {
@@ -158,7 +172,7 @@ async fn old_history_goes_whole_except_under_a_run_in_flight() {
 
 #[tokio::test]
 async fn events_that_are_dropped_untold_leave_one_gap_for_each_agent() {
-    let (fixture, _database) = Fixture::fresh().await;
+    let (fixture, _database) = nothing_made().await;
     let other = fixture.agent("other").await.unwrap();
     sqlx::query("select make_partition('outbox', date_trunc('hour', now()) - interval '30 hours')")
         .execute(&fixture.owner)
