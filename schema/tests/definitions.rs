@@ -520,8 +520,8 @@ fn definitions_of_the_original_are_accepted() {
         ]},
     });
     let Accepted { spec, warnings, .. } = accepted(&original);
-    assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].contains("created_by"));
+    assert_eq!(warnings.len(), 2);
+    assert!(warnings[0].contains("created_by") && warnings[1].contains("dedupe_key"));
     assert_eq!((spec.retry.max_attempts, spec.retry.backoff), (4, Backoff::ExponentialJitter));
     assert_eq!(spec.dedupe_window, Some(Duration::from_mins(10)));
     let Element::Step(weather) = &spec.pipeline[0] else { panic!("a step") };

@@ -151,6 +151,9 @@ fn policies(fields: &mut Fields<'_, '_>, kind: ScheduleKind, warnings: &mut Vec<
         spec.priority = u8::try_from(priority).expect("the range ends at 9");
     }
     spec.dedupe_key = key(fields, "dedupe_key");
+    if spec.dedupe_key.is_some() {
+        warnings.push("$.dedupe_key: it is kept, and this version does not leave out duplicates by it yet".to_owned());
+    }
     let window = fields.duration("dedupe_window", SECOND..=30 * DAY);
     // The original's name, in seconds.
     spec.dedupe_window =
