@@ -40,7 +40,9 @@ impl<'a, 'f> Fields<'a, 'f> {
     }
 
     pub(crate) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
         self.map.get(name).filter(|value| !value.is_null())
     }
 

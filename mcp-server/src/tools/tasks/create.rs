@@ -108,7 +108,10 @@ fn input() -> Value {
             ("concurrency_key", text("Tasks with the same key share concurrency_limit", "printer")),
             ("concurrency_limit", count("Runs at once under the key", (1, 1_000), 1)),
             ("priority", count("1 first, 9 last; default 5", (1, 9), 5)),
-            ("dedupe_key", text("Runs under the same key once per dedupe_window", "daily-report")),
+            (
+                "dedupe_key",
+                text("Kept with the task; this version does not leave out duplicates by it yet", "daily-report"),
+            ),
             ("dedupe_window", text("See dedupe_key", "1h")),
             ("run_timeout", text("Limit of a whole run; default 1h", "30m")),
             (
