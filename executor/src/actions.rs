@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use ordinaut_schema::{
     action::Effect,
     id::{AgentId, RunId, TaskId},
@@ -22,6 +23,36 @@ pub mod inbox;
 pub mod mcp;
 mod tls;
 
+/// What a call came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The step's output.
+    Output(Value),
+    /// Nothing yet. The run gives its slot back, and the call is made again with the same input under the same key, at
+    /// `until` or as soon as somebody wakes the run.
+    Parked {
+        until: Timestamp,
+        /// What it waits for, shown to people meanwhile: `{"waiting_for": "approval", …}`.
+        waiting: Value,
+    },
+}
+
+impl Answer {
+    /// The output, unless there is none yet.
+    pub fn output(self) -> Option<Value> {
+        match self {
+            Self::Output(output) => Some(output),
+            Self::Parked { .. } => None,
+        }
+    }
+}
+
+impl From<Value> for Answer {
+    fn from(output: Value) -> Self {
+        Self::Output(output)
+    }
+}
+
 /// One call of one step.
 #[derive(Debug, Clone)]
 pub struct StepCall {
@@ -31,6 +62,8 @@ pub struct StepCall {
     pub input: Value,
     /// `<root run id>/<step>` or `<root run id>/<step>/<index>`: the same on every repeat of this call.
     pub idempotency_key: String,
+    /// When this step was first called: the same on every repeat.
+    pub started_at: Timestamp,
     /// How long the call may take; the engine enforces it, an action may pass it on.
     pub limit: Duration,
     pub agent: AgentId,
@@ -45,8 +78,9 @@ pub struct StepCall {
 /// Performs what a step `uses`. Limits, retries and the journal are the engine's.
 #[async_trait]
 pub trait Action: Send + Sync + 'static {
-    /// May be called again with the same `call.idempotency_key`: an attempt can die after the effect.
-    async fn execute(&self, call: StepCall) -> Result<Value, StepFailure>;
+    /// May be called again with the same `call.idempotency_key`: an attempt can die after the effect, and a parked
+    /// call is made again until it has an output.
+    async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure>;
 
     /// What a repeated call of `uses` does, where only the action knows (a tool that declares itself idempotent).
     fn effect(&self, uses: &str) -> Option<Effect> {

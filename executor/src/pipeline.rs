@@ -3,7 +3,7 @@
 //! What it promises: a finished step is never called again; a step's input is rendered once and pinned before its
 //! first call; a step whose repeat may do harm is written as started, durably, before its call, and when nobody
 //! knows how that call ended it fails with `outcome_unknown` instead of being repeated. The engine never waits for a
-//! retry: it answers [`Halt::Retry`] and the run gives its slot back.
+//! retry, an instant or a person: it answers [`Halt::Retry`] or [`Halt::Parked`] and the run gives its slot back.
 //!
 //! Decisions are pure and lie in [`resume`], [`budget`], [`outputs`] and [`output`]; [`step`], [`foreach`] and this
 //! file act on them.
@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use ordinaut_schema::{
     action::Grants,
     limits::Limits,
@@ -63,21 +64,24 @@ pub enum Halt {
     Failed(StepFailure),
     /// A step failed and is worth another call, after a while.
     Retry { delay: Duration, error: StepFailure },
+    /// A step waits for an instant or an answer.
+    Parked { until: Timestamp },
 }
 
 impl Halt {
     const fn weight(&self) -> u8 {
         match self {
-            Self::Lost => 5,
-            Self::Broken(_) => 4,
-            Self::Cancelled => 3,
-            Self::Released => 2,
-            Self::Failed(_) => 1,
-            Self::Retry { .. } => 0,
+            Self::Lost => 6,
+            Self::Broken(_) => 5,
+            Self::Cancelled => 4,
+            Self::Released => 3,
+            Self::Failed(_) => 2,
+            Self::Retry { .. } => 1,
+            Self::Parked { .. } => 0,
         }
     }
 
-    /// The graver of two; the longer of two waits.
+    /// The graver of two; of two retries the longer wait, of two parked steps the shorter.
     fn graver(self, other: Self) -> Self {
         match (self, other) {
             (Self::Retry { delay, error }, Self::Retry { delay: longer, error: its }) => {
@@ -87,6 +91,7 @@ impl Halt {
                     Self::Retry { delay, error }
                 }
             }
+            (Self::Parked { until }, Self::Parked { until: its }) => Self::Parked { until: until.min(its) },
             (earlier, later) if later.weight() > earlier.weight() => later,
             (earlier, _) => earlier,
         }
@@ -94,7 +99,7 @@ impl Halt {
 
     /// One step's own trouble, rather than the whole attempt's.
     const fn is_of_a_step(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::Retry { .. })
+        matches!(self, Self::Failed(_) | Self::Retry { .. } | Self::Parked { .. })
     }
 }
 

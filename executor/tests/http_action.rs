@@ -91,6 +91,7 @@ fn call(uses: &str, input: Value) -> StepCall {
         uses: uses.to_owned(),
         input,
         idempotency_key: "root/step".to_owned(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
         limit: Duration::from_secs(20),
         agent: AgentId::new(),
         task: TaskId::new(),
@@ -101,7 +102,7 @@ fn call(uses: &str, input: Value) -> StepCall {
 }
 
 async fn run(action: &HttpAction, uses: &str, input: Value) -> Result<Value, StepFailure> {
-    action.execute(call(uses, input)).await
+    action.execute(call(uses, input)).await.map(|answer| answer.output().unwrap())
 }
 
 /// What arrived, said back.

@@ -86,6 +86,7 @@ fn call(uses: &str, input: Value) -> StepCall {
         uses: uses.to_owned(),
         input,
         idempotency_key: "root/step".to_owned(),
+        started_at: jiff::Timestamp::UNIX_EPOCH,
         limit: Duration::from_secs(30),
         agent: AgentId::new(),
         task: TaskId::new(),
@@ -96,7 +97,7 @@ fn call(uses: &str, input: Value) -> StepCall {
 }
 
 async fn run(tools: &McpTools, uses: &str, input: Value) -> Result<Value, StepFailure> {
-    tools.execute(call(uses, input)).await
+    tools.execute(call(uses, input)).await.map(|answer| answer.output().unwrap())
 }
 
 /// Waits until `condition` holds, with a deadline.
@@ -358,7 +359,8 @@ async fn the_example_server_has_pages_for_http_steps() {
     let allowed = base.trim_start_matches("http://").parse().unwrap();
     let http = HttpAction::new(Guard::new(vec![allowed], SystemResolver), HttpLimits::default());
     let get = async |path: &str| {
-        http.execute(call("http.get", json!({"url": format!("{base}{path}")}))).await.unwrap()["body"].clone()
+        let call = call("http.get", json!({"url": format!("{base}{path}")}));
+        http.execute(call).await.unwrap().output().unwrap()["body"].clone()
     };
     let forecast = get("/forecast?city=Chisinau").await;
     assert!(forecast["temperature"].is_i64(), "{forecast}");

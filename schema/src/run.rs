@@ -210,6 +210,13 @@ pub struct StepRecord {
     pub finished_at: Option<Timestamp>,
 }
 
+impl StepRecord {
+    /// Its call was made and came to nothing yet: what it waits for stands where its output will.
+    pub fn is_parked(&self) -> bool {
+        self.state == StepState::Started && self.error.is_none() && !self.output.is_null()
+    }
+}
+
 /// What an attempt decided about its run. The store writes this and nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -228,6 +235,10 @@ pub enum Verdict {
     RetryAfter {
         delay: Duration,
         error: StepFailure,
+    },
+    /// A step waits for an instant or an answer: another attempt then, or when somebody wakes the run. Nothing is counted.
+    Parked {
+        until: Timestamp,
     },
     /// Given back untouched (drain, pause gate); nothing is counted.
     Released,

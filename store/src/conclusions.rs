@@ -56,11 +56,20 @@ struct Held {
     cancel: Option<String>,
 }
 
-/// A run that another attempt will carry on: after a wait and one failure more, or as if nothing had been.
+/// A run that another attempt will carry on.
 struct PutOff {
     run: RunId,
     ran_for: Duration,
-    retry: Option<(Duration, StepFailure)>,
+    until: Resumes,
+}
+
+enum Resumes {
+    /// As if nothing had been.
+    AtOnce,
+    /// With one failure more.
+    After(Duration, StepFailure),
+    /// With nothing counted; sooner where somebody wakes it.
+    At(jiff::Timestamp),
 }
 
 /// A run that is over, as it will stand in history.
@@ -122,10 +131,14 @@ async fn conclude(
             }
             Verdict::RetryAfter { delay, error } => {
                 freed.add(run);
-                put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, retry: Some((delay, error)) });
+                put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, until: Resumes::After(delay, error) });
+            }
+            Verdict::Parked { until } => {
+                freed.add(run);
+                put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, until: Resumes::At(until) });
             }
             Verdict::Released => {
-                put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, retry: None });
+                put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, until: Resumes::AtOnce });
             }
         }
     }
@@ -139,9 +152,10 @@ async fn conclude(
 fn last_word(verdict: Verdict, cancel: Option<&str>) -> Verdict {
     match (verdict, cancel) {
         (verdict @ (Verdict::Succeeded { .. } | Verdict::Cancelled { .. }), _) | (verdict, None) => verdict,
-        (Verdict::Failed { .. } | Verdict::RetryAfter { .. } | Verdict::Released, Some(reason)) => {
-            Verdict::Cancelled { reason: reason.to_owned() }
-        }
+        (
+            Verdict::Failed { .. } | Verdict::RetryAfter { .. } | Verdict::Parked { .. } | Verdict::Released,
+            Some(reason),
+        ) => Verdict::Cancelled { reason: reason.to_owned() },
     }
 }
 
@@ -243,37 +257,53 @@ async fn lock_held(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion
         .collect())
 }
 
-/// Writes retries (waiting, one failure more) and releases (pending, nothing counted).
+/// Writes retries (waiting, one failure more), parked runs (waiting, nothing counted) and releases (pending, nothing
+/// counted). A run that was woken while it was still on its way to be parked does not wait at all.
 async fn write_put_off(tx: &mut Transaction<'_, Postgres>, put_off: &[PutOff]) -> Result<(), StoreError> {
     if put_off.is_empty() {
         return Ok(());
     }
     let ids: Vec<Uuid> = put_off.iter().map(|it| it.run.uuid()).collect();
     let ran: Vec<i64> = put_off.iter().map(|it| i64::try_from(it.ran_for.as_millis()).unwrap_or(i64::MAX)).collect();
-    let waits: Vec<Option<f64>> =
-        put_off.iter().map(|it| it.retry.as_ref().map(|(delay, _)| delay.as_secs_f64())).collect();
-    let errors: Vec<Option<Value>> =
-        put_off.iter().map(|it| it.retry.as_ref().map(|(_, error)| json!(error))).collect();
+    let mut waits = Vec::with_capacity(put_off.len());
+    let mut errors = Vec::with_capacity(put_off.len());
+    let mut instants = Vec::with_capacity(put_off.len());
+    for it in put_off {
+        let (wait, error, at) = match &it.until {
+            Resumes::AtOnce => (None, None, None),
+            Resumes::After(delay, error) => (Some(delay.as_secs_f64()), Some(json!(error)), None),
+            Resumes::At(at) => (None, None, Some(SqlTimestamp::from(*at))),
+        };
+        waits.push(wait);
+        errors.push(error);
+        instants.push(at);
+    }
     sqlx::query!(
         "
         update due_work
-        set state = case when given.wait is null then 'pending' else 'waiting' end,
-            wake_at = now() + make_interval(secs => given.wait),
+        set state = case when num_nulls(given.wait, given.at) = 2 then 'pending' else 'waiting' end,
+            wake_at = case
+                when given.at is null then now() + make_interval(secs => given.wait)
+                when due_work.wake_asked then now()
+                else given.at
+            end,
+            wake_asked = false,
             failures = due_work.failures + (given.wait is not null)::integer,
             last_error = coalesce(given.error, due_work.last_error),
             running_ms = due_work.running_ms + given.ran_ms,
             lease_token = null,
             lease_owner = null,
             lease_expires_at = null
-        from unnest($1::uuid [], $2::bigint [], $3::double precision [], $4::jsonb []) as given (
-            run_id, ran_ms, wait, error
+        from unnest($1::uuid [], $2::bigint [], $3::double precision [], $4::jsonb [], $5::timestamptz []) as given (
+            run_id, ran_ms, wait, error, at
         )
         where due_work.run_id = given.run_id
         ",
         &ids,
         &ran,
         &waits as _,
-        &errors as _
+        &errors as _,
+        &instants as _
     )
     .execute(&mut **tx)
     .await

@@ -5,7 +5,7 @@
 //!
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
-//! - done: [`journal`], [`conclusions`], [`recovery`]
+//! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
 //! - told: [`outbox`], [`wakeups`], `audit`
 //! - kept: [`retention`], [`executors`]
 //! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
@@ -35,6 +35,7 @@ pub mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod wakeups;
+mod waking;
 
 pub use connection::{Caller, Role, Settings, Store, migrate};
 pub use error::StoreError;

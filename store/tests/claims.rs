@@ -192,6 +192,21 @@ async fn a_retry_waits_and_counts_a_failure_and_a_release_counts_nothing() {
 }
 
 #[tokio::test]
+async fn a_parked_run_holds_no_lease_and_counts_nothing() {
+    let (f, _database) = Fixture::fresh().await;
+    pending_runs(&f, 1, json!({})).await;
+    let run = claim(&f, 1).await.remove(0);
+    let until = f.executor.now().await.unwrap();
+    let park = Conclusion { verdict: Verdict::Parked { until }, ..succeeded(&run) };
+    assert_eq!(f.executor.conclude_runs(vec![park]).await.unwrap(), [Written::Yes]);
+    let waiting = f.mcp.find_run(&Caller::local("test"), run.id).await.unwrap();
+    assert_eq!((waiting.state, waiting.wake_at), (RunState::Waiting, Some(until)));
+    assert_eq!(f.executor.plan_due(10).await.unwrap().woken, 1);
+    let run = claim(&f, 1).await.remove(0);
+    assert_eq!((run.attempt, run.failures, run.crashes), (2, 0, 0));
+}
+
+#[tokio::test]
 async fn a_wish_to_cancel_is_seen_at_renewal_and_wins_over_a_retry() {
     let (f, _database) = Fixture::fresh().await;
     let local = Caller::local("test");

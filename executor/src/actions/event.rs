@@ -8,7 +8,7 @@ use ordinaut_schema::{
 use ordinaut_store::{Caller, Store, inbound::NewEvent};
 use serde_json::{Map, Value, json};
 
-use super::{Action, StepCall, store_failure};
+use super::{Action, Answer, StepCall, store_failure};
 
 #[derive(Debug)]
 pub struct EventPublish {
@@ -23,7 +23,7 @@ impl EventPublish {
 
 #[async_trait]
 impl Action for EventPublish {
-    async fn execute(&self, call: StepCall) -> Result<Value, StepFailure> {
+    async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure> {
         let topic = call.input.get("topic").and_then(Value::as_str).unwrap_or_default();
         check_published_topic(topic).map_err(|fault| StepFailure::new(ErrorKind::ClientError, fault.message))?;
         let event = NewEvent {
@@ -36,6 +36,6 @@ impl Action for EventPublish {
         let published = self.store.publish_event(&caller, event).await.map_err(|error| store_failure(&error))?;
         let skipped: Vec<Value> =
             published.skipped.iter().map(|(task, reason)| json!({ "task": task, "reason": reason })).collect();
-        Ok(json!({ "event_id": published.event_id, "runs": published.runs, "skipped": skipped }))
+        Ok(json!({ "event_id": published.event_id, "runs": published.runs, "skipped": skipped }).into())
     }
 }

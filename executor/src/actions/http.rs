@@ -30,7 +30,7 @@ use self::{
     guard::{Destination, Guard},
     request::Request,
 };
-use super::{Action, ActionRegistry, StepCall};
+use super::{Action, ActionRegistry, Answer, StepCall};
 
 pub(crate) mod body;
 mod connect;
@@ -155,17 +155,20 @@ impl HttpAction {
 
 #[async_trait]
 impl Action for HttpAction {
-    async fn execute(&self, call: StepCall) -> Result<Value, StepFailure> {
+    async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure> {
         let request = Request::parse(&call.uses, call.input, &call.idempotency_key)?;
         let shown = guard::shown(&request.url);
         let deadline = Instant::now() + own_limit(call.limit);
         let sent = AtomicBool::new(false);
         tokio::select! {
             biased;
-            done = timeout_at(deadline, self.exchange(request, deadline, &sent)) => done.unwrap_or_else(|_elapsed| {
-                let message = format!("{shown} did not answer within {:?}", call.limit);
-                Err(StepFailure::new(ErrorKind::Timeout, message).sent(sent.load(Ordering::Relaxed)))
-            }),
+            done = timeout_at(deadline, self.exchange(request, deadline, &sent)) => match done {
+                Ok(answer) => answer.map(Answer::Output),
+                Err(_elapsed) => {
+                    let message = format!("{shown} did not answer within {:?}", call.limit);
+                    Err(StepFailure::new(ErrorKind::Timeout, message).sent(sent.load(Ordering::Relaxed)))
+                }
+            },
             () = call.cancelled.cancelled() => {
                 let message = format!("the run was cancelled while {shown} was being called");
                 Err(StepFailure::new(ErrorKind::Cancelled, message).sent(sent.load(Ordering::Relaxed)))

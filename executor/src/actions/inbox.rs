@@ -5,7 +5,7 @@ use ordinaut_schema::run::{ErrorKind, StepFailure};
 use ordinaut_store::{Store, inbox::NewMessage};
 use serde_json::{Value, json};
 
-use super::{Action, StepCall, store_failure};
+use super::{Action, Answer, StepCall, store_failure};
 
 #[derive(Debug)]
 pub struct InboxPost {
@@ -20,7 +20,7 @@ impl InboxPost {
 
 #[async_trait]
 impl Action for InboxPost {
-    async fn execute(&self, call: StepCall) -> Result<Value, StepFailure> {
+    async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure> {
         let text = |name: &str| {
             call.input.get(name).filter(|value| !value.is_null()).map(|value| match value {
                 Value::String(text) => text.clone(),
@@ -46,6 +46,6 @@ impl Action for InboxPost {
             cause_depth: call.cause_depth,
         };
         let id = self.store.post_message(&message).await.map_err(|error| store_failure(&error))?;
-        Ok(json!({ "message_id": id }))
+        Ok(json!({ "message_id": id }).into())
     }
 }

@@ -36,7 +36,7 @@ use self::{
     live::{CallFailure, call_tool},
     servers::Entry,
 };
-use super::{Action, StepCall, http::own_limit, tls::tls};
+use super::{Action, Answer, StepCall, http::own_limit, tls::tls};
 
 mod answer;
 mod catalogue;
@@ -292,7 +292,7 @@ async fn read(file: &PathBuf) -> std::io::Result<String> {
 
 #[async_trait]
 impl Action for McpTools {
-    async fn execute(&self, call: StepCall) -> Result<Value, StepFailure> {
+    async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure> {
         let deadline = Instant::now() + own_limit(call.limit);
         let (server, tool) = call.uses.split_once('.').ok_or_else(|| {
             StepFailure::new(ErrorKind::ClientError, format!("`{}` is not of the form <server>.<tool>", call.uses))
@@ -328,7 +328,7 @@ impl Action for McpTools {
         match call_tool(&live, params, meta, deadline, &call.cancelled).await {
             Ok(result) => {
                 connection.call_succeeded();
-                answer::output(&called, result, limits.output_bytes, limits.json_depth)
+                answer::output(&called, result, limits.output_bytes, limits.json_depth).map(Answer::Output)
             }
             Err(CallFailure::NotSent) => {
                 let message = format!("the MCP server `{server}` went away before `{}` was called", call.uses);

@@ -6,10 +6,9 @@ use ordinaut_schema::{
     run::{ErrorKind, StepFailure},
     time::short,
 };
-use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::actions::{Action, StepCall};
+use crate::actions::{Action, Answer, StepCall};
 
 /// An action that keeps its limit itself knows better whether the request left: it gets this much longer to say so.
 const GRACE: Duration = Duration::from_secs(1);
@@ -17,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Calls once. Ends at the limit, or soon after `call.cancelled`.
-pub(crate) async fn call(action: Arc<dyn Action>, call: StepCall) -> Result<Value, StepFailure> {
+pub(crate) async fn call(action: Arc<dyn Action>, call: StepCall) -> Result<Answer, StepFailure> {
     let limit = call.limit;
     let cancelled = call.cancelled.clone();
     // When the engine is dropped in the middle (the lease ended, an abort), the action's own tasks hear of it.

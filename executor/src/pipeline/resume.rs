@@ -21,8 +21,11 @@ pub(crate) enum Standing {
 /// Judges a record.
 ///
 /// `started` with an error is a failed call that is to be retried; `started` without one is a call whose answer
-/// nobody has.
+/// nobody has, unless it is parked: that call was answered, with "not yet".
 pub(crate) fn standing(record: &StepRecord, effect: Effect) -> Standing {
+    if record.is_parked() {
+        return Standing::Again;
+    }
     match (record.state, &record.error, effect) {
         (StepState::Succeeded | StepState::Skipped | StepState::Continued, _, _) => Standing::Done,
         (StepState::Failed, Some(error), _) => Standing::Failed(error.clone()),

@@ -9,7 +9,7 @@ use super::Halt;
 /// Starts `count` of them in order, at most `limit` at a time.
 ///
 /// The first that halts keeps the rest from starting, unless `keep_going`; those that started are waited for. Of
-/// several halts the gravest is told.
+/// several halts the gravest is told. One that is parked goes on elsewhere: it keeps its place, and no other from starting.
 pub(super) async fn side_by_side<F>(
     count: usize,
     limit: usize,
@@ -21,11 +21,14 @@ where
 {
     let mut running = FuturesUnordered::new();
     let mut next = 0;
+    let mut parked = 0;
     let mut halted: Option<Halt> = None;
     loop {
         while next < count
-            && running.len() < limit.max(1)
-            && halted.as_ref().is_none_or(|halt| keep_going && halt.is_of_a_step())
+            && running.len() + parked < limit.max(1)
+            && halted
+                .as_ref()
+                .is_none_or(|halt| matches!(halt, Halt::Parked { .. }) || keep_going && halt.is_of_a_step())
         {
             running.push(start(next));
             next += 1;
@@ -34,6 +37,7 @@ where
             None => return halted.map_or(Ok(()), Err),
             Some(Ok(())) => {}
             Some(Err(halt)) => {
+                parked += usize::from(matches!(halt, Halt::Parked { .. }));
                 halted = Some(match halted {
                     None => halt,
                     Some(earlier) => earlier.graver(halt),

@@ -1,5 +1,6 @@
 //! One step, or one item of one: judged, rendered, called, validated, journaled.
 
+use jiff::Timestamp;
 use opentelemetry::KeyValue;
 use ordinaut_schema::{
     action::Effect,
@@ -15,7 +16,7 @@ use super::{
     resume::{Standing, standing},
 };
 use crate::{
-    actions::{StepCall, data},
+    actions::{Answer, StepCall, data},
     metrics,
     progress::ProgressEvent,
 };
@@ -72,12 +73,17 @@ impl Engine<'_> {
             self.journal.flush_effects().await?;
         } else {
             record.error = None;
+            record.output = Value::Null;
             if fresh || effect == Effect::Once {
                 self.journal.put(record.clone());
             }
             self.journal.flush().await?;
         }
-        let answer = self.perform(&place, &record).await;
+        let answer = match self.perform(&place, &record).await {
+            Ok(Answer::Parked { until, waiting }) => return self.park(place, record, until, waiting),
+            Ok(Answer::Output(output)) => Ok(output),
+            Err(failure) => Err(failure),
+        };
         let answered = answer.is_ok();
         let answer = answer.and_then(|answer| output::accept(answer, step.expect.as_ref(), &self.around.limits));
         record.calls += 1;
@@ -95,6 +101,18 @@ impl Engine<'_> {
             self.journal.flush_effects().await?;
         }
         ended
+    }
+
+    /// The step waits, and the run with it: what it waits for is kept with the record, its call is not counted.
+    fn park(&self, place: Place<'_>, mut record: StepRecord, until: Timestamp, waiting: Value) -> Result<(), Halt> {
+        if place.aftermath {
+            let message = format!("`{}` waits, and a step of on_failure cannot", place.step.uses);
+            return self.fail(place, record, StepFailure::new(ErrorKind::ClientError, message));
+        }
+        debug_assert!(!waiting.is_null(), "what a parked step waits for is what marks it as parked");
+        record.output = waiting;
+        self.journal.put(record);
+        Err(Halt::Parked { until })
     }
 
     /// A step that an earlier attempt began: `None` when it is over, else its record, to be called again.
@@ -126,10 +144,10 @@ impl Engine<'_> {
     }
 
     /// The call itself; pure steps are computed here, on the scope they stand in.
-    async fn perform(&self, place: &Place<'_>, record: &StepRecord) -> Result<Value, StepFailure> {
+    async fn perform(&self, place: &Place<'_>, record: &StepRecord) -> Result<Answer, StepFailure> {
         let step = place.step;
         if effect::is_pure(&step.uses) {
-            return self.in_scope(place, |scope| data::perform(&step.uses, &record.input, scope));
+            return self.in_scope(place, |scope| data::perform(&step.uses, &record.input, scope)).map(Answer::Output);
         }
         let Some(action) = self.around.actions.find(&step.uses) else {
             return Err(StepFailure::new(
@@ -146,6 +164,7 @@ impl Engine<'_> {
             uses: step.uses.clone(),
             input: record.input.clone(),
             idempotency_key: key,
+            started_at: record.started_at.unwrap_or(self.run.started_at),
             limit: step.timeout.unwrap_or(default).min(self.around.limits.step_timeout),
             agent: self.run.agent,
             task: self.run.task,

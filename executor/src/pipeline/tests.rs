@@ -7,6 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use ordinaut_schema::{
     action::{Effect, Grants},
     id::{AgentId, LeaseToken, RunId, TaskId},
@@ -26,7 +27,7 @@ use super::{
     scope::Pinned,
 };
 use crate::{
-    actions::{Action, ActionRegistry, StepCall},
+    actions::{Action, ActionRegistry, Answer, StepCall},
     clock::DatabaseClock,
     progress::Progress,
 };
@@ -70,7 +71,7 @@ struct Scripted {
 
 #[async_trait]
 impl Action for Scripted {
-    async fn execute(&self, call: StepCall) -> Result<Value, StepFailure> {
+    async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure> {
         let number = {
             let mut calls = self.calls.lock().unwrap();
             let number = calls.entry(call.idempotency_key.clone()).or_default();
@@ -85,7 +86,10 @@ impl Action for Scripted {
             let kind = call.input["kind"].as_str().and_then(ErrorKind::from_text).unwrap_or(ErrorKind::ServerError);
             return Err(StepFailure::new(kind, "as told").sent(call.input["sent"] == json!(true)));
         }
-        Ok(call.input.get("answer").cloned().unwrap_or(Value::Null))
+        if let Some(waiting) = call.input.get("park").filter(|_| number == 1) {
+            return Ok(Answer::Parked { until: Timestamp::UNIX_EPOCH, waiting: waiting.clone() });
+        }
+        Ok(call.input.get("answer").cloned().unwrap_or(Value::Null).into())
     }
 
     fn effect(&self, uses: &str) -> Option<Effect> {
@@ -225,6 +229,33 @@ async fn a_steps_input_is_rendered_once_and_reused_by_every_later_call() {
     assert_eq!(bench.finish().await, Ok(json!("attempt 1")));
     let inputs = bench.service.inputs.lock().unwrap();
     assert_eq!(inputs[0], inputs[1]);
+}
+
+#[tokio::test]
+async fn a_parked_step_is_called_again_until_it_has_an_output_and_spends_no_budget() {
+    let waiting = json!({ "waiting_for": "an answer" });
+    for uses in ["svc.again", "svc.once"] {
+        let mut bench = Bench::new(json!([
+            { "id": "a", "uses": "svc.once", "with": { "answer": 1 } },
+            { "id": "b", "uses": uses, "with": { "park": waiting, "answer": 2 } },
+        ]));
+        assert!(matches!(bench.attempt().await, Err(Halt::Parked { until }) if until == Timestamp::UNIX_EPOCH));
+        let parked = bench.record("b");
+        assert!(parked.is_parked());
+        assert_eq!((&parked.output, parked.calls), (&waiting, 0));
+        assert_eq!(bench.attempt().await.unwrap(), json!(2));
+        assert_eq!((bench.calls("a"), bench.calls("b")), (1, 2));
+        assert_eq!(bench.record("b").calls, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_parked_member_keeps_no_other_from_starting() {
+    let member = |id: &str| json!({ "id": id, "uses": "svc.again", "with": { "park": { "for": id }, "answer": id } });
+    let mut bench = Bench::new(json!([{ "id": "both", "parallel": [member("a"), member("b")] }]));
+    assert!(matches!(bench.attempt().await, Err(Halt::Parked { .. })));
+    assert!(bench.record("a").is_parked() && bench.record("b").is_parked());
+    assert_eq!(bench.attempt().await.unwrap(), json!("b"));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub(crate) fn verdict(walked: Result<Value, Halt>) -> Option<Verdict> {
         Err(Halt::Released) => Some(Verdict::Released),
         Err(Halt::Failed(error)) => Some(Verdict::Failed { error }),
         Err(Halt::Retry { delay, error }) => Some(Verdict::RetryAfter { delay, error }),
+        Err(Halt::Parked { until }) => Some(Verdict::Parked { until }),
         Err(Halt::Broken(error)) => Some(Verdict::Failed {
             error: StepFailure::new(
                 ErrorKind::InvalidOutput,
@@ -40,7 +41,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 pub(crate) const fn is_final(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Succeeded { .. } | Verdict::Failed { .. } | Verdict::Cancelled { .. } => true,
-        Verdict::RetryAfter { .. } | Verdict::Released => false,
+        Verdict::RetryAfter { .. } | Verdict::Parked { .. } | Verdict::Released => false,
     }
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn cause(verdict: &Verdict) -> StepFailure {
     match verdict {
         Verdict::Failed { error } | Verdict::RetryAfter { error, .. } => error.clone(),
         Verdict::Cancelled { reason } => StepFailure::new(ErrorKind::Cancelled, reason.clone()),
-        Verdict::Succeeded { .. } | Verdict::Released => {
+        Verdict::Succeeded { .. } | Verdict::Parked { .. } | Verdict::Released => {
             StepFailure::new(ErrorKind::Cancelled, "the run ended before this step did")
         }
     }
@@ -62,6 +63,7 @@ pub(crate) const fn name(verdict: &Verdict) -> &'static str {
         Verdict::Failed { .. } => "failed",
         Verdict::Cancelled { .. } => "cancelled",
         Verdict::RetryAfter { .. } => "retry",
+        Verdict::Parked { .. } => "parked",
         Verdict::Released => "released",
     }
 }
