@@ -120,11 +120,6 @@ impl ActionRegistry {
         self
     }
 
-    /// Whether `uses` is an action of this program, rather than a tool of a server.
-    pub fn is_built_in(&self, uses: &str) -> bool {
-        self.built_in.contains_key(uses)
-    }
-
     pub fn find(&self, uses: &str) -> Option<Arc<dyn Action>> {
         self.built_in.get(uses).or(self.tools.as_ref().filter(|_| uses.contains('.'))).cloned()
     }

@@ -5,6 +5,7 @@
 
 mod built_in;
 mod input;
+mod need;
 
 use std::collections::BTreeMap;
 
@@ -46,11 +47,27 @@ pub struct Catalogue {
     pub tools: BTreeMap<String, Descriptor>,
     /// Configured servers whose tools nobody has seen yet: `<server>.<anything>` is a warning, not a fault.
     pub unseen_servers: Vec<String>,
+    pub offered: Offered,
     pub grants: Grants,
 }
 
-/// What an agent's steps may use.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What the operator configured for steps to name, beside MCP servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// Of `notify.send`, with what each is: `email`, `slack`, … `me` always exists.
+    pub channels: BTreeMap<String, String>,
+    /// Of `llm.generate`, with the model behind each name.
+    pub models: BTreeMap<String, String>,
+    /// The name of the model that is used where a step names none.
+    pub default_model: Option<String>,
+    /// Of `shell.exec`, with what each runs.
+    pub commands: BTreeMap<String, String>,
+    /// Names only, with the hosts that each may be sent to.
+    pub secrets: BTreeMap<String, Vec<String>>,
+}
+
+/// What an agent's steps may use. A new HTTP agent has none of it: actions that need nothing of the operator's, only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
     /// Everything that the operator configured (except `shell.exec`, which names its commands).
@@ -60,13 +77,8 @@ pub struct Grants {
     pub channels: Vec<String>,
     pub secrets: Vec<String>,
     pub models: Vec<String>,
-}
-
-impl Default for Grants {
-    /// A new HTTP agent's: built-in actions only.
-    fn default() -> Self {
-        Self { all: false, tools: Vec::new(), channels: Vec::new(), secrets: Vec::new(), models: Vec::new() }
-    }
+    /// Commands of `shell.exec`, by id.
+    pub commands: Vec<String>,
 }
 
 impl Grants {
@@ -180,3 +192,5 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
 }
 
 pub(crate) use input::judge as judge_input;
+pub(crate) use need::judge as judge_need;
+pub use need::{Need, need, needs_grants};

@@ -68,7 +68,9 @@ pub enum FaultCode {
     /// The schedule yields no occurrence at all.
     NeverFires,
     UnknownAction,
-    /// The action exists, and the agent's grants do not allow it.
+    /// A channel, a model, a command or a secret that the operator did not configure.
+    NotConfigured,
+    /// It exists, and the agent's grants do not allow it.
     NotGranted,
     UnknownReference,
     BadTemplate,

@@ -5,7 +5,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use ordinaut_schema::{
-    action::{Catalogue, Descriptor, Effect, Grants, built_in},
+    action::{Catalogue, Descriptor, Effect, Grants, Offered, built_in},
     fault::{Fault, FaultCode, Faults},
     limits::Limits,
     pipeline::{Element, judge_output},
@@ -37,6 +37,7 @@ fn catalogue() -> Catalogue {
     Catalogue {
         tools: [(tool.name.clone(), tool)].into(),
         unseen_servers: vec!["calendar".to_owned()],
+        offered: Offered::default(),
         grants: Grants::local(),
     }
 }

@@ -1,7 +1,7 @@
 //! What the operator's MCP servers offer, as executors last saw it.
 
 use jiff::Timestamp;
-use ordinaut_schema::action::{Catalogue, Descriptor};
+use ordinaut_schema::action::{Catalogue, Descriptor, Offered};
 use sqlx::{Postgres, Transaction};
 
 use crate::{Caller, Store, StoreError, error::Doing as _};
@@ -103,7 +103,7 @@ impl Store {
                 Ok((tool.name, descriptor))
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok(Catalogue { tools, unseen_servers, grants: agent.grants })
+        Ok(Catalogue { tools, unseen_servers, offered: Offered::default(), grants: agent.grants })
     }
 
     /// Every configured server, in order of name: when its tools were last seen, and what was wrong last time.

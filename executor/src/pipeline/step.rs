@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use opentelemetry::KeyValue;
 use ordinaut_schema::{
-    action::Effect,
+    action::{Effect, need},
     event::Topic,
     pipeline::{OnError, Step},
     run::{ErrorKind, StepFailure, StepRecord, StepState},
@@ -65,7 +65,7 @@ impl Engine<'_> {
         };
         let Some((mut record, fresh)) = begun else { return Ok(()) };
         self.orders.may_start().await?;
-        if let Err(failure) = self.may_call(step) {
+        if let Err(failure) = self.may_call(step, &record.input) {
             return self.fail(place, record, failure);
         }
         let effect = effect::effect(step, &record.input, &self.around.actions);
@@ -275,15 +275,13 @@ impl Engine<'_> {
         seen
     }
 
-    /// Grants are looked at again at the call: they may have been taken since the task was made.
-    fn may_call(&self, step: &Step) -> Result<(), StepFailure> {
-        if effect::is_pure(&step.uses) || self.around.actions.is_built_in(&step.uses) {
-            return Ok(());
-        }
-        match step.uses.split_once('.') {
-            Some((server, tool)) if !self.grants.allow_tool(server, tool) => Err(StepFailure::new(
+    /// Grants are looked at again at the call: they may have been taken since the task was made, and what was a template
+    /// then has its value now.
+    fn may_call(&self, step: &Step, input: &Value) -> Result<(), StepFailure> {
+        match need(&step.uses, input) {
+            Some(need) if !self.grants.allow(&need) => Err(StepFailure::new(
                 ErrorKind::Denied,
-                format!("the agent is not granted `{}`; the operator grants `{server}` or this one tool", step.uses),
+                format!("the agent is not granted {need}; the operator grants it"),
             )),
             _ => Ok(()),
         }

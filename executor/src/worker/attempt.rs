@@ -7,7 +7,7 @@ use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Du
 
 use futures_util::FutureExt as _;
 use ordinaut_schema::{
-    action::Grants,
+    action::{Grants, needs_grants},
     event::Topic,
     run::{ErrorKind, StepFailure, Trigger, Verdict},
     task::TaskSpec,
@@ -107,17 +107,13 @@ async fn prepare_once(crew: &Crew, run: &ClaimedRun, lease: Lease) -> Result<Pre
         Vec::new()
     };
     let pinned = pin(crew, run, lease, &spec).await?;
-    let grants = if spec
-        .pipeline
-        .iter()
-        .flat_map(outputs::members)
-        .chain(&spec.on_failure)
-        .any(|step| !step.uses.starts_with("data.") && !crew.around.actions.is_built_in(&step.uses))
-    {
-        crew.store.find_agent(run.agent).await?.grants
-    } else {
-        Grants::default()
-    };
+    let grants =
+        if spec.pipeline.iter().flat_map(outputs::members).chain(&spec.on_failure).any(|step| needs_grants(&step.uses))
+        {
+            crew.store.find_agent(run.agent).await?.grants
+        } else {
+            Grants::default()
+        };
     let pages = Arc::new(LeasedPages { store: crew.store.clone(), lease });
     Ok(Prepared { spec, journal: Journal::open(pages, written), pinned, grants })
 }

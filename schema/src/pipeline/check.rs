@@ -102,6 +102,9 @@ impl<'a> Checker<'a> {
         }
         let with = child(path, "with");
         action::judge_input(&step.uses, &step.with, &with, self.catalogue, self.faults);
+        if let Err(fault) = action::judge_need(&step.uses, &step.with, &with, self.catalogue) {
+            self.faults.push(fault);
+        }
         if let Some(text) = &step.condition {
             self.bare(text, &child(path, "if"), outside);
         }

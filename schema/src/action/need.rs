@@ -1,0 +1,160 @@
+//! What a step needs of what the operator configured, and whether its agent may use that.
+//!
+//! Asked twice with one answer: when a definition is judged (what is still a template then is not named), and again of
+//! the rendered input before each call, because grants may have been taken since.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::{
+    fault::{Fault, FaultCode, child, nearest},
+    template::has_template,
+};
+
+use super::{Catalogue, Grants, split_tool};
+
+/// One thing of the operator's that a step uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    Tool {
+        server: String,
+        tool: String,
+    },
+    Channel(String),
+    /// By its name in `ordinaut.toml`; the operator's default where the step names none.
+    Model(Option<String>),
+    /// A command of `shell.exec`, by its id.
+    Command(String),
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tool { server, tool } => write!(f, "the tool `{server}.{tool}`"),
+            Self::Channel(name) => write!(f, "the channel `{name}`"),
+            Self::Model(Some(name)) => write!(f, "the model `{name}`"),
+            Self::Model(None) => f.write_str("a model"),
+            Self::Command(id) => write!(f, "the command `{id}`"),
+        }
+    }
+}
+
+/// What a step that `uses` an action `with` an input needs; nothing where a template has yet to say which.
+pub fn need(uses: &str, with: &Value) -> Option<Need> {
+    let named = |field: &str| with.get(field).and_then(Value::as_str).filter(|text| !has_template(text));
+    match uses {
+        "notify.send" => named("channel").map(|name| Need::Channel(name.to_owned())),
+        "shell.exec" => named("command").map(|id| Need::Command(id.to_owned())),
+        "llm.generate" => match with.get("model") {
+            None | Some(Value::Null) => Some(Need::Model(None)),
+            Some(_) => named("model").map(|name| Need::Model(Some(name.to_owned()))),
+        },
+        _ => split_tool(uses).map(|(server, tool)| Need::Tool { server: server.to_owned(), tool: tool.to_owned() }),
+    }
+}
+
+/// Whether steps that use this action need anything that is granted.
+pub fn needs_grants(uses: &str) -> bool {
+    matches!(uses.split('.').next(), Some("notify" | "llm" | "shell")) || split_tool(uses).is_some()
+}
+
+/// Judges what a step names of the operator's: whether it exists, then whether the agent may use it. Tools of servers
+/// are judged with their names.
+///
+/// # Errors
+/// `not_configured`, with what exists and the command for the person; `not_granted`.
+pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue) -> Result<(), Fault> {
+    let Some(need) = need(uses, with) else { return Ok(()) };
+    let offered = &catalogue.offered;
+    let (field, exists, names, command): (_, bool, Vec<&str>, _) = match &need {
+        Need::Tool { .. } => return Ok(()),
+        Need::Channel(name) => (
+            "channel",
+            name == "me" || offered.channels.contains_key(name),
+            std::iter::once("me")
+                .chain(offered.channels.keys().map(String::as_str).filter(|name| *name != "me"))
+                .collect(),
+            "ordinaut channel add",
+        ),
+        Need::Model(Some(name)) => (
+            "model",
+            offered.models.contains_key(name),
+            offered.models.keys().map(String::as_str).collect(),
+            "ordinaut llm add",
+        ),
+        Need::Model(None) => ("model", offered.default_model.is_some(), Vec::new(), "ordinaut llm add"),
+        Need::Command(id) => (
+            "command",
+            offered.commands.contains_key(id),
+            offered.commands.keys().map(String::as_str).collect(),
+            "a `[shell.<id>]` table in ordinaut.toml",
+        ),
+    };
+    let path = child(path, field);
+    if !exists {
+        let known =
+            if names.is_empty() { "none is configured".to_owned() } else { format!("there is {}", names.join(", ")) };
+        let fault = Fault::new(
+            path,
+            FaultCode::NotConfigured,
+            format!("{need} is not configured: {known}. A person adds one with {command}"),
+        );
+        let wanted = with.get(field).and_then(Value::as_str).unwrap_or_default();
+        return Err(match nearest(wanted, names) {
+            Some(near) => fault.suggest(near),
+            None => fault,
+        });
+    }
+    if !catalogue.grants.allow(&need) {
+        return Err(Fault::new(
+            path,
+            FaultCode::NotGranted,
+            format!("this agent may not use {need}; a person can grant it"),
+        ));
+    }
+    Ok(())
+}
+
+impl Grants {
+    /// Whether the agent may use it. A grant `*` is all of a kind, and `all` is everything but commands, which are
+    /// granted one by one.
+    pub fn allow(&self, need: &Need) -> bool {
+        let listed = |granted: &[String], name: &str| granted.iter().any(|grant| grant == name || grant == "*");
+        match need {
+            Need::Tool { server, tool } => self.allow_tool(server, tool),
+            Need::Channel(name) => self.all || listed(&self.channels, name),
+            Need::Model(Some(name)) => self.all || listed(&self.models, name),
+            Need::Model(None) => self.all || !self.models.is_empty(),
+            Need::Command(id) => self.commands.contains(id),
+        }
+    }
+
+    /// Whether `secrets.<name>` may stand in the agent's steps.
+    pub fn allow_secret(&self, name: &str) -> bool {
+        self.all || self.secrets.iter().any(|grant| grant == name || grant == "*")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_template_has_yet_to_say_is_not_needed_yet() {
+        assert_eq!(need("notify.send", &json!({"channel": "${params.to}"})), None);
+        assert_eq!(need("notify.send", &json!({"channel": "me"})), Some(Need::Channel("me".to_owned())));
+        assert_eq!(need("http.get", &json!({"url": "https://example.com"})), None);
+    }
+
+    #[test]
+    fn all_grants_everything_but_commands() {
+        let local = Grants::local();
+        assert!(local.allow(&Need::Channel("me".to_owned())) && local.allow(&Need::Model(None)));
+        assert!(!local.allow(&Need::Command("backup".to_owned())));
+        let stranger = Grants::default();
+        assert!(!stranger.allow(&Need::Channel("me".to_owned())) && !stranger.allow(&Need::Model(None)));
+    }
+}
