@@ -94,17 +94,15 @@ impl<'a> Checker<'a> {
     fn step(&mut self, step: &Step, path: &str, position: usize, on_failure: bool) {
         let outside = Place { position, in_foreach: false, on_failure };
         let inside = Place { in_foreach: step.foreach.is_some(), ..outside };
-        if !step.uses.is_empty() {
-            match action::judge_name(&step.uses, &child(path, "uses"), self.catalogue) {
-                Ok(warning) => self.warnings.extend(warning),
-                Err(fault) => self.faults.push(fault),
-            }
-        }
         let with = child(path, "with");
-        action::judge_input(&step.uses, &step.with, &with, self.catalogue, self.faults);
-        if let Err(fault) = action::judge_need(&step.uses, &step.with, &with, self.catalogue) {
-            self.faults.push(fault);
+        if !step.uses.is_empty() {
+            let judged = action::judge_name(&step.uses, &child(path, "uses"), self.catalogue).and_then(|warning| {
+                self.warnings.extend(warning);
+                action::judge_need(&step.uses, &step.with, &with, self.catalogue)
+            });
+            self.faults.extend(judged.err());
         }
+        action::judge_input(&step.uses, &step.with, &with, self.catalogue, self.faults);
         if let Some(text) = &step.condition {
             self.bare(text, &child(path, "if"), outside);
         }
