@@ -73,7 +73,7 @@ prepare: packages
 [doc("Accepts the current tool schemas and other snapshots; review the difference before committing")]
 [group("build")]
 snapshots: packages
-    INSTA_UPDATE=always cargo test --workspace --lib --bins --tests --locked
+    INSTA_UPDATE=always UPDATE_SCHEMA=1 cargo test --workspace --lib --bins --tests --locked
 
 [doc("Installs what is missing of a C compiler, PostgreSQL and Redis")]
 [group("build")]

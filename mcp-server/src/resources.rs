@@ -1,5 +1,6 @@
 //! Resources: tasks and runs as the tools show them, the guide, the schema of a definition.
 
+use ordinaut_schema::task;
 use rmcp::{
     ErrorData, RoleServer,
     model::{ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate},
@@ -78,7 +79,7 @@ pub(crate) async fn read(
 ) -> Result<ReadResourceResult, ErrorData> {
     let (text, kind) = match uri {
         GUIDE => (guide::TEXT.to_owned(), MARKDOWN),
-        SCHEMA => (tools::task_schema().to_string(), JSON),
+        SCHEMA => (task::json_schema().to_string(), JSON),
         uri => {
             let wanted = wanted(uri).ok_or_else(|| unknown(uri))?;
             let shown = tools::read(server, context, wanted).await.map_err(protocol_error)?;

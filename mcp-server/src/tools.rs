@@ -120,11 +120,6 @@ pub(crate) async fn task_titles(
     tasks::titles(&Call::new(server.clone(), context, None).from(principal), cursor).await
 }
 
-/// The schema of what `create_task` takes.
-pub(crate) fn task_schema() -> Value {
-    tasks::definition_schema()
-}
-
 /// A tool as the router keeps it: scope checked first, refusals turned into results, `now` on either.
 fn add_tool<F, A>(router: &mut ToolRouter<OrdinautServer>, spec: Spec, act: F)
 where

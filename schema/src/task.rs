@@ -5,6 +5,7 @@
 //! which [`TaskSpec::from_stored`] reads back.
 //!
 //! - `text` reads JSON and YAML; `shape` bounds what was read; `original` turns the ancestor's form into ours
+//! - `written` is the JSON Schema of what people write
 //! - `accept` notes every fault, with `timing` for the schedule; `definition` and `amend` go the other way
 
 mod accept;
@@ -14,6 +15,7 @@ mod original;
 mod shape;
 mod text;
 mod timing;
+mod written;
 
 use std::time::Duration;
 
@@ -155,6 +157,13 @@ pub fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Accepted, F
 /// `syntax`, with line and column.
 pub fn read(text: &str, limits: &Limits) -> Result<Vec<Value>, Faults> {
     text::read(text, limits)
+}
+
+/// The JSON Schema (2020-12) of a definition, for editors and models; `schema/task.schema.json` is this.
+///
+/// The original's form, which [`accept`] reads too, is not in it.
+pub fn json_schema() -> Value {
+    written::json_schema()
 }
 
 /// The definition that `changes`, `clear` and `steps` (SPEC section 7, `update_task`) make of a stored one.

@@ -34,10 +34,7 @@ pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
     add_tool(router, standing::cancel_spec(), standing::cancel);
 }
 
-pub(super) use self::{
-    create::definition_schema,
-    read::{titles, whole_task},
-};
+pub(super) use self::read::{titles, whole_task};
 
 /// The task that an argument names.
 pub(super) async fn find(desk: &Desk, named: &str) -> Result<TaskRecord, ToolError> {

@@ -130,43 +130,6 @@ fn input() -> Value {
     )
 }
 
-/// The schema of a definition, with that of its steps.
-pub(in super::super) fn definition_schema() -> Value {
-    let mut schema = input();
-    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
-    schema["title"] = json!("An Ordinaut task");
-    if let Some(fields) = schema["properties"].as_object_mut() {
-        fields.shift_remove("request_id");
-    }
-    for list in ["pipeline", "on_failure"] {
-        schema["properties"][list]["items"] = step_schema();
-    }
-    schema
-}
-
-/// A step, or a group of steps that run side by side.
-fn step_schema() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "id": text("Letters, digits and _; default step_1, ...", "weather"),
-            "uses": text("The action", "http.get"),
-            "with": object("Its input; templates work here", json!({ "url": "https://api.example.com" })),
-            "save_as": text("A further name under steps", "forecast"),
-            "if": text("JMESPath; falsy skips the step", "steps.weather.body.temperature > 25"),
-            "foreach": text("JMESPath of a list; item and index inside", "steps.orders.body.items"),
-            "max_parallel": count("foreach: calls at once", (1, 100), 4),
-            "timeout": text("Per call; default 60s", "30s"),
-            "retry": object("As of the task", json!({ "max_attempts": 2 })),
-            "expect": object("JSON Schema of the output", json!({ "type": "object", "required": ["body"] })),
-            "on_error": word("Whether the run goes on", &["fail", "continue"]),
-            "idempotent": flag("Whether a repeated call does no harm"),
-            "parallel": list("object", "Instead of uses: plain steps that run side by side", json!([{ "uses": "http.get", "with": { "url": "https://a.example.com" } }])),
-        },
-        "additionalProperties": false,
-    })
-}
-
 pub(super) async fn create_task(mut call: Call) -> Result<Answer, ToolError> {
     let request = call.arguments.key("request_id");
     let mut faults = call.arguments.take_faults();
