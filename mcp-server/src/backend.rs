@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use ordinaut_store::{Caller, Store};
 use tokio::sync::{Notify, watch};
 use tracing::error;
@@ -64,6 +64,11 @@ pub struct Starter {
 
 impl Starter {
     pub fn tell(&self, stage: Stage) {
+        if !matches!(stage, Stage::Ready(_)) {
+            // Whoever asked before was answered by what was told until now, or waits for what comes next; kept, the
+            // wish would bring services up that a person took down later.
+            let _ = self.wanted.notified().now_or_never();
+        }
         self.stage.send_replace(stage);
     }
 
