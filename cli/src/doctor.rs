@@ -105,8 +105,12 @@ fn installation(config: &Config, findings: &mut Findings) {
 
 fn configuration(config: &Config, findings: &mut Findings) {
     let layout = &config.layout;
-    let there = if config.file_exists { "" } else { " (not there, which is fine)" };
-    findings.good("ordinaut.toml", format!("{}{there}", config.file.display()));
+    let how = match (config.file_exists, layout.config_file.is_named) {
+        (true, true) => "read; ORDINAUT_CONFIG names it",
+        (true, false) => "read",
+        (false, _) => "not there, which is fine",
+    };
+    findings.good("ordinaut.toml", format!("{} ({how})", layout.config_file.path.display()));
     findings.good("data", layout.data_dir.display().to_string());
     findings.good("sockets", layout.runtime_dir.display().to_string());
     findings.good("logs", layout.log_dir().display().to_string());

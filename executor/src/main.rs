@@ -39,16 +39,12 @@ fn main() -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "the edge: the environment is read here, once")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let layout = Layout::from_lookup(nix::unistd::geteuid().as_raw(), |name| env::var_os(name));
-    let path = layout.config_dir.join("ordinaut.toml");
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-    };
+    let path = layout.config_file.path.display();
+    let file = layout.config_file.read().with_context(|| format!("read {path}"))?;
     let environment: BTreeMap<String, String> = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let config = Config::read(file.as_deref(), &environment)?;
+    let config = Config::read(file.as_deref(), &environment).with_context(|| format!("configured by {path}"))?;
     if arguments.check {
         #[expect(clippy::print_stderr, reason = "that is what was asked for")]
         {

@@ -15,7 +15,7 @@ use ordinaut_mcp::{
     telemetry::{Metrics, start_logging},
 };
 use ordinaut_schema::time::Zone;
-use ordinaut_store::embedded::Layout;
+use ordinaut_store::embedded::{ConfigFile, Layout};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -27,7 +27,7 @@ use tracing::{error, info};
 #[derive(Debug, Parser)]
 #[command(name = "ordinaut-mcp", version)]
 struct Arguments {
-    /// The configuration file; by default `ordinaut.toml` in the user's configuration directory.
+    /// The configuration file; by default what ORDINAUT_CONFIG names, else `ordinaut.toml` in the configuration directory.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -53,7 +53,10 @@ enum Transport {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let layout = Layout::from_lookup(geteuid().as_raw(), |name| std::env::var_os(name));
+    let mut layout = Layout::from_lookup(geteuid().as_raw(), |name| std::env::var_os(name));
+    if let Some(named) = &arguments.config {
+        layout.config_file = ConfigFile::named(named);
+    }
     let config = read_config(&arguments, environment, &layout)?;
     start_logging(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
@@ -154,12 +157,7 @@ fn read_config(arguments: &Arguments, mut environment: BTreeMap<String, String>,
             environment.insert("ORDINAUT_MCP_BASE_PATH".to_owned(), base_path.clone());
         }
     }
-    let named = arguments.config.clone();
-    let path = named.clone().unwrap_or_else(|| layout.config_dir.join("ordinaut.toml"));
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => None,
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-    };
-    Ok(Config::read(file.as_deref(), &environment)?)
+    let path = layout.config_file.path.display();
+    let file = layout.config_file.read().with_context(|| format!("read {path}"))?;
+    Config::read(file.as_deref(), &environment).with_context(|| format!("configured by {path}"))
 }

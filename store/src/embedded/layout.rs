@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::config_file::{CONFIG_VARIABLE, ConfigFile};
+
 /// Where root's set lives when no variable says otherwise and the home is closed to the servers' user.
 const ROOT_DATA: &str = "/var/lib/ordinaut";
 const ROOT_CONFIG: &str = "/etc/ordinaut";
@@ -19,6 +21,7 @@ pub struct Layout {
     pub data_dir: PathBuf,
     pub runtime_dir: PathBuf,
     pub config_dir: PathBuf,
+    pub config_file: ConfigFile,
     pub environment: Environment,
 }
 
@@ -54,14 +57,18 @@ impl Layout {
             .unwrap_or_else(|| if uid == 0 { ROOT_DATA.into() } else { format!("/var/tmp/ordinaut-{uid}").into() });
         let config_dir = explicit(lookup("ORDINAUT_CONFIG_DIR"))
             .or_else(|| Some(absolute("XDG_CONFIG_HOME")?.join("ordinaut")))
+            // Whatever HOME says: `su`, `sudo` and a service disagree about root's, and all of them mean one machine.
+            .or_else(|| (uid == 0).then(|| ROOT_CONFIG.into()))
             .or_else(|| Some(home.as_ref()?.join(".config/ordinaut")))
-            .unwrap_or_else(|| if uid == 0 { ROOT_CONFIG.into() } else { data_dir.join("config") });
+            .unwrap_or_else(|| data_dir.join("config"));
+        let named = lookup(CONFIG_VARIABLE).map(|path| ConfigFile::named(Path::new(&path)));
+        let config_file = named.unwrap_or_else(|| ConfigFile::usual(&config_dir));
         let runtime_dir = explicit(lookup("ORDINAUT_RUNTIME_DIR"))
             .or_else(|| Some(absolute("XDG_RUNTIME_DIR").filter(|path| is_theirs(path, uid))?.join("ordinaut")))
             .unwrap_or_else(|| format!("/tmp/ordinaut-{uid}").into());
 
         let environment = Environment { path: lookup("PATH"), lang: lookup("LANG"), tz: lookup("TZ") };
-        Self { data_dir, runtime_dir, config_dir, environment }
+        Self { data_dir, runtime_dir, config_dir, config_file, environment }
     }
 
     /// The file whose lock is the right to run this set.
@@ -88,6 +95,9 @@ impl Layout {
         variables.push(("ORDINAUT_DATA_DIR".into(), self.data_dir.clone().into()));
         variables.push(("ORDINAUT_RUNTIME_DIR".into(), self.runtime_dir.clone().into()));
         variables.push(("ORDINAUT_CONFIG_DIR".into(), self.config_dir.clone().into()));
+        if self.config_file.is_named {
+            variables.push((CONFIG_VARIABLE.into(), self.config_file.path.clone().into()));
+        }
         variables
     }
 }
@@ -163,16 +173,29 @@ mod tests {
 
     #[test]
     fn a_runtime_directory_of_another_user_is_passed_over() {
+        assert_eq!(look().config_dir, Path::new("/etc/ordinaut"), "wherever its home happens to be");
         let found = layout(123_456, &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/")]);
         assert_eq!(found.runtime_dir, Path::new("/tmp/ordinaut-123456"));
     }
 
     #[test]
     fn a_child_given_the_variables_arrives_at_the_same_layout() {
-        let found = layout(1000, &[("HOME", "/home/ada"), ("PATH", "/bin")]);
-        let again = Layout::from_lookup(1000, |name| {
-            found.variables().into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
-        });
-        assert_eq!(again, found);
+        for more in [("PATH", "/bin"), ("ORDINAUT_CONFIG", "/home/ada/own.toml"), ("ORDINAUT_CONFIG_DIR", "/c")] {
+            let found = layout(1000, &[("HOME", "/home/ada"), more]);
+            let again = Layout::from_lookup(1000, |name| {
+                found.variables().into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
+            });
+            assert_eq!(again, found);
+        }
+    }
+
+    #[test]
+    fn a_named_configuration_file_comes_before_the_directory() {
+        let usual = layout(1000, &[("HOME", "/home/ada")]);
+        assert_eq!(usual.config_file, ConfigFile::usual(Path::new("/home/ada/.config/ordinaut")));
+
+        let named = layout(1000, &[("HOME", "/home/ada"), ("ORDINAUT_CONFIG", "/x/own.toml")]);
+        assert_eq!(named.config_file, ConfigFile { path: "/x/own.toml".into(), is_named: true });
+        assert_eq!(named.config_dir, Path::new("/home/ada/.config/ordinaut"), "other files stay where they are");
     }
 }
