@@ -56,6 +56,9 @@ impl LogFormat {
         match text {
             "pretty" => Some(Self::Pretty),
             "json" => Some(Self::Json),
+    /// How long a client may take to say what it wants, and leave a connection unused.
+    #[serde(with = "duration_text")]
+    pub header_timeout: Duration,
             _ => None,
         }
     }
@@ -79,6 +82,7 @@ pub struct Mcp {
     #[serde(with = "duration_text")]
     pub initialize_timeout: Duration,
     #[serde(with = "duration_text")]
+            header_timeout: Duration::from_secs(30),
     pub keep_alive: Duration,
     #[serde(with = "duration_text")]
     pub drain_timeout: Duration,
@@ -189,6 +193,7 @@ impl Config {
         if !mcp.base_path.is_empty() && !is_path {
             mistakes.push(format!("mcp.base_path: `{}` is no path; write one such as /ordinaut", mcp.base_path));
         }
+            ("header_timeout", mcp.header_timeout),
         for (name, value) in [
             ("body_bytes", mcp.body_bytes),
             ("sessions", mcp.sessions),

@@ -120,7 +120,8 @@ async fn serve_transport(
                 .await
                 .with_context(|| format!("listen on {}", config.mcp.listen))?;
             info!("listening on {}", listener.local_addr().context("read the address listened on")?);
-            http.serve(listener).await.context("serve HTTP")
+            http.serve(listener).await;
+            Ok(())
         }
     }
 }
