@@ -11,6 +11,7 @@ use ordinaut_executor::{
     telemetry,
 };
 use ordinaut_store::embedded::Layout;
+use ordinaut_telemetry::Settings;
 
 /// Runs what is due: plans occurrences, claims runs, relays events. Needs `DATABASE_URL`; uses `REDIS_URL`.
 ///
@@ -52,15 +53,24 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    telemetry::log_to_stderr(config.log.format, &config.log.filter)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let settings = Settings {
+        program: "ordinaut-executor",
+        version: env!("CARGO_PKG_VERSION"),
+        filter: &config.log.filter,
+        format: config.log.format,
+        traces: &config.telemetry,
+    };
+    let telling = ordinaut_telemetry::start(settings, runtime.handle())?;
     let exposition = telemetry::count()?;
     let machine = Machine {
         config_dir: Some(layout.config_dir),
         environment: PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?))).collect(),
         host: host(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(daemon::run(config, machine, exposition))
+    let ended = runtime.block_on(daemon::run(config, machine, exposition));
+    telling.close();
+    ended
 }
 
 /// What people call this machine; only shown.

@@ -12,10 +12,11 @@ use ordinaut_mcp::{
     http::{HttpServer, Parts},
     server::{OrdinautServer, Zones},
     stdio,
-    telemetry::{Metrics, start_logging},
+    telemetry::Metrics,
 };
 use ordinaut_schema::time::Zone;
 use ordinaut_store::embedded::{ConfigFile, Layout};
+use ordinaut_telemetry::Settings;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -58,9 +59,17 @@ fn main() -> Result<()> {
         layout.config_file = ConfigFile::named(named);
     }
     let config = read_config(&arguments, environment, &layout)?;
-    start_logging(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let settings = Settings {
+        program: "ordinaut-mcp",
+        version: env!("CARGO_PKG_VERSION"),
+        filter: &config.log.filter,
+        format: config.log.format,
+        traces: &config.telemetry,
+    };
+    let telling = ordinaut_telemetry::start(settings, runtime.handle())?;
     let ended = runtime.block_on(serve(config, layout, &arguments.transport));
+    telling.close();
     // A read of stdin cannot be cancelled; it must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended

@@ -125,9 +125,10 @@ impl Call {
     async fn desk_of(&self, services: Services) -> Result<Desk, ToolError> {
         let principal = self.principal.clone().expect("a call is made on somebody's behalf");
         let client = self.context.client_info().map(|client| client.name);
-        let caller = Caller { agent: principal.agent, principal: principal.label, client };
-        let (now, agent) = tokio::try_join!(services.store.now(), services.store.find_agent(caller.agent))
-            .map_err(|error| refuse(error, None))?;
+        let traceparent = ordinaut_telemetry::span::current();
+        let caller = Caller { agent: principal.agent, principal: principal.label, client, traceparent };
+        let found = services.store.find_agent_now(caller.agent).await;
+        let (agent, now) = found.map_err(|error| refuse(error, None))?;
         let own = agent.timezone.as_deref().and_then(Zone::find).map(|zone| (zone, ZoneSource::Agent));
         let default_zone = own.or_else(|| self.server.zones().default_for(caller.agent == Caller::LOCAL_AGENT));
         let zone = default_zone.as_ref().map_or_else(Zone::utc, |(zone, _)| zone.clone());
