@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use ordinaut_schema::time::Zone;
-use ordinaut_store::embedded::{ConfigFile, Layout};
+use ordinaut_store::embedded::{ConfigFile, Layout, ServiceUnits};
 
 use crate::failure::{Exit, Failure};
 
@@ -15,6 +15,8 @@ use crate::failure::{Exit, Failure};
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) layout: Layout,
+    /// Where a service that keeps the set up may be installed.
+    pub(crate) units: ServiceUnits,
     pub(crate) file_exists: bool,
     /// A database of the operator's own; without it, the embedded set.
     pub(crate) database_url: Option<String>,
@@ -68,6 +70,7 @@ impl Config {
             redis_url: text("REDIS_URL", "redis_url")?,
             timezone,
             layout,
+            units: ServiceUnits::from_lookup(nix::unistd::geteuid().as_raw(), lookup),
             file_exists: settings.is_some(),
             ordinaut,
             variables: ours(variables),

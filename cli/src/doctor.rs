@@ -154,6 +154,14 @@ async fn embedded_set(config: &Config, findings: &mut Findings) {
         findings.good("running", "no; `ordinaut up`, or any command that needs it, starts it");
         return;
     };
+    findings.good(
+        "after a restart",
+        if config.units.keep(&config.layout) {
+            "it starts by itself"
+        } else {
+            "it stays down until somebody needs it; `ordinaut service install` changes that"
+        },
+    );
     if state.phase == Phase::Running {
         findings.good("running", format!("since {}, version {}", state.started_at, state.version));
     } else {

@@ -15,7 +15,7 @@ use ordinaut_mcp::{
     telemetry::Metrics,
 };
 use ordinaut_schema::time::Zone;
-use ordinaut_store::embedded::{ConfigFile, Layout};
+use ordinaut_store::embedded::{ConfigFile, Layout, ServiceUnits};
 use ordinaut_telemetry::Settings;
 use tokio::{
     net::TcpListener,
@@ -68,20 +68,21 @@ fn main() -> Result<()> {
         traces: &config.telemetry,
     };
     let telling = ordinaut_telemetry::start(settings, runtime.handle())?;
-    let ended = runtime.block_on(serve(config, layout, &arguments.transport));
+    let units = ServiceUnits::from_lookup(geteuid().as_raw(), |name| std::env::var_os(name));
+    let ended = runtime.block_on(serve(config, layout, units, &arguments.transport));
     telling.close();
     // A read of stdin cannot be cancelled; it must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
 
-async fn serve(config: Config, layout: Layout, transport: &Transport) -> Result<()> {
+async fn serve(config: Config, layout: Layout, units: ServiceUnits, transport: &Transport) -> Result<()> {
     let drain = CancellationToken::new();
     let metrics = Metrics::new()?;
     let (starter, backend) = Backend::starting("the services");
     let place = match &config.database_url {
         Some(url) => Place::Configured(url.clone()),
-        None => Place::Embedded { layout, ordinaut: sibling("ordinaut")? },
+        None => Place::Embedded { layout, units, ordinaut: sibling("ordinaut")? },
     };
     let signals = drain_on_signals(drain.clone());
     let services = bring_up::keep_up(place, starter, drain.clone());

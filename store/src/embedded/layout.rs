@@ -48,7 +48,7 @@ impl Layout {
     pub fn from_lookup(uid: u32, lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
         // XDG directories that are not absolute are to be ignored, says their specification.
-        let absolute = |name: &str| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let absolute = |name: &str| absolute(lookup(name));
         let home = absolute("HOME").or_else(|| home_on_record(uid)).filter(|home| uid != 0 || is_open_to_others(home));
 
         let data_dir = explicit(lookup("ORDINAUT_DATA_DIR"))
@@ -102,6 +102,11 @@ impl Layout {
     }
 }
 
+/// A directory by a variable, if that makes sense.
+pub(super) fn absolute(value: Option<OsString>) -> Option<PathBuf> {
+    value.map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 /// A directory that a person named; made absolute, since the servers run elsewhere.
 fn explicit(value: Option<OsString>) -> Option<PathBuf> {
     let path = PathBuf::from(value?);
@@ -109,7 +114,7 @@ fn explicit(value: Option<OsString>) -> Option<PathBuf> {
 }
 
 /// The home that the system knows, for a service that was started without the variable.
-fn home_on_record(uid: u32) -> Option<PathBuf> {
+pub(super) fn home_on_record(uid: u32) -> Option<PathBuf> {
     let user = nix::unistd::User::from_uid(uid.into()).ok()??;
     Some(user.dir).filter(|home| home.is_dir())
 }
@@ -168,12 +173,12 @@ mod tests {
 
         std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(look().data_dir, home.join(".local/share/ordinaut"));
+        assert_eq!(look().config_dir, Path::new("/etc/ordinaut"), "wherever its home happens to be");
         std::fs::remove_dir_all(home).unwrap();
     }
 
     #[test]
     fn a_runtime_directory_of_another_user_is_passed_over() {
-        assert_eq!(look().config_dir, Path::new("/etc/ordinaut"), "wherever its home happens to be");
         let found = layout(123_456, &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/")]);
         assert_eq!(found.runtime_dir, Path::new("/tmp/ordinaut-123456"));
     }
