@@ -4,11 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ordinaut_schema::time::Zone;
-use ordinaut_store::embedded::Layout;
+use ordinaut_store::embedded::{ConfigFile, Layout, ServiceUnits};
 
 use crate::failure::{Exit, Failure};
 
@@ -16,8 +15,8 @@ use crate::failure::{Exit, Failure};
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) layout: Layout,
-    /// Where `ordinaut.toml` is looked for.
-    pub(crate) file: PathBuf,
+    /// Where a service that keeps the set up may be installed.
+    pub(crate) units: ServiceUnits,
     pub(crate) file_exists: bool,
     /// A database of the operator's own; without it, the embedded set.
     pub(crate) database_url: Option<String>,
@@ -43,9 +42,7 @@ impl Config {
     fn read(variables: &BTreeMap<OsString, OsString>, ordinaut: PathBuf) -> Result<Self, Failure> {
         let lookup = |name: &str| variables.get(&OsString::from(name)).filter(|value| !value.is_empty()).cloned();
         let layout = Layout::from_lookup(nix::unistd::geteuid().as_raw(), lookup);
-        let named = lookup("ORDINAUT_CONFIG").map(PathBuf::from);
-        let file = named.clone().unwrap_or_else(|| layout.config_dir.join("ordinaut.toml"));
-        let settings = read_file(&file, named.is_some())?;
+        let settings = read_file(&layout.config_file)?;
         let text = |name: &str, key: &str| -> Result<Option<String>, Failure> {
             if let Some(value) = lookup(name) {
                 let value = value.into_string();
@@ -55,7 +52,8 @@ impl Config {
                 None => Ok(None),
                 Some(toml::Value::String(text)) => Ok(Some(text.clone())),
                 Some(other) => {
-                    let message = format!("{}: `{key}` is {}, not text", file.display(), other.type_str());
+                    let message =
+                        format!("{}: `{key}` is {}, not text", layout.config_file.path.display(), other.type_str());
                     Err(Failure::new(Exit::Refused, message))
                 }
             }
@@ -72,8 +70,8 @@ impl Config {
             redis_url: text("REDIS_URL", "redis_url")?,
             timezone,
             layout,
+            units: ServiceUnits::from_lookup(nix::unistd::geteuid().as_raw(), lookup),
             file_exists: settings.is_some(),
-            file,
             ordinaut,
             variables: ours(variables),
         })
@@ -103,17 +101,19 @@ fn ours(variables: &BTreeMap<OsString, OsString>) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn read_file(path: &Path, is_named: bool) -> Result<Option<toml::Table>, Failure> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound && !is_named => return Ok(None),
-        Err(error) => {
-            return Err(Failure::new(Exit::Refused, format!("could not read {}: {error}", path.display()))
-                .mend("ORDINAUT_CONFIG names it; mend the name or the file's permissions"));
-        }
-    };
+fn read_file(file: &ConfigFile) -> Result<Option<toml::Table>, Failure> {
+    let path = file.path.display();
+    let text = file.read().map_err(|error| {
+        let mend = if file.is_named {
+            "ORDINAUT_CONFIG names it; mend the name or the file's permissions"
+        } else {
+            "mend the file's permissions, or let ORDINAUT_CONFIG name another"
+        };
+        Failure::new(Exit::Refused, format!("could not read {path}: {error}")).mend(mend)
+    })?;
+    let Some(text) = text else { return Ok(None) };
     let table = text.parse::<toml::Table>();
-    table.map(Some).map_err(|error| Failure::new(Exit::Refused, format!("{} is no TOML: {error}", path.display())))
+    table.map(Some).map_err(|error| Failure::new(Exit::Refused, format!("{path} is no TOML: {error}")))
 }
 
 /// A URL without what only its owner should read: user, password, and the values of its parameters but paths.
@@ -140,6 +140,8 @@ pub(crate) fn redacted(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Config, Failure> {

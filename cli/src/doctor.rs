@@ -105,8 +105,12 @@ fn installation(config: &Config, findings: &mut Findings) {
 
 fn configuration(config: &Config, findings: &mut Findings) {
     let layout = &config.layout;
-    let there = if config.file_exists { "" } else { " (not there, which is fine)" };
-    findings.good("ordinaut.toml", format!("{}{there}", config.file.display()));
+    let how = match (config.file_exists, layout.config_file.is_named) {
+        (true, true) => "read; ORDINAUT_CONFIG names it",
+        (true, false) => "read",
+        (false, _) => "not there, which is fine",
+    };
+    findings.good("ordinaut.toml", format!("{} ({how})", layout.config_file.path.display()));
     findings.good("data", layout.data_dir.display().to_string());
     findings.good("sockets", layout.runtime_dir.display().to_string());
     findings.good("logs", layout.log_dir().display().to_string());
@@ -150,6 +154,14 @@ async fn embedded_set(config: &Config, findings: &mut Findings) {
         findings.good("running", "no; `ordinaut up`, or any command that needs it, starts it");
         return;
     };
+    findings.good(
+        "after a restart",
+        if config.units.keep(&config.layout) {
+            "it starts by itself"
+        } else {
+            "it stays down until somebody needs it; `ordinaut service install` changes that"
+        },
+    );
     if state.phase == Phase::Running {
         findings.good("running", format!("since {}, version {}", state.started_at, state.version));
     } else {

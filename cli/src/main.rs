@@ -14,6 +14,7 @@ mod next;
 mod out;
 mod run;
 mod runs;
+mod service;
 mod session;
 mod status;
 mod supervise;
@@ -85,6 +86,9 @@ enum Command {
     /// Agents that reach Ordinaut over HTTP, and their tokens
     #[command(subcommand)]
     Agent(agent::Agent),
+    /// Have the machine keep Ordinaut up
+    #[command(subcommand)]
+    Service(service::Service),
     /// Print the entry for Claude Desktop's configuration
     ClaudeConfig,
     /// Judge this installation: what is configured, what answers, and what to do about the rest
@@ -141,6 +145,7 @@ async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode
         Command::PauseAll => gate::shut(&open().await?, agent, out).await?,
         Command::ResumeAll => gate::open(&open().await?, agent, out).await?,
         Command::Agent(verb) => agent::agent(&open().await?, &verb, out).await?,
+        Command::Service(verb) => service::service(&config, &verb, out).await?,
         Command::ClaudeConfig => claude_config::claude_config(&config, out)?,
         Command::Doctor => return doctor::doctor(&config, out).await,
         Command::Next(_) | Command::Supervise => unreachable!("seen to before arguments are parsed"),

@@ -9,7 +9,6 @@ mod example;
 mod server;
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -81,7 +80,7 @@ pub(crate) async fn up(config: &Config, options: &Up, then: Then, out: Out) -> R
     // What the supervision has to say while nobody reads its log.
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(ordinaut_telemetry::colours())
         .with_writer(std::io::stderr)
         .init();
     let stop = CancellationToken::new();

@@ -41,6 +41,7 @@ impl Installation {
     fn new(name: &str) -> Self {
         let root = PathBuf::from(format!("/tmp/ordinaut-set-{name}-{}", std::process::id()));
         fs::create_dir(&root).unwrap();
+        fs::write(root.join("own.toml"), "").unwrap();
         fs::set_permissions(&root, fs::Permissions::from_mode(0o711)).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_ordinaut"), root.join("ordinaut")).unwrap();
         for (name, text) in [("ordinaut-executor", EXECUTOR), ("ordinaut-mcp", MCP)] {
@@ -51,6 +52,7 @@ impl Installation {
             "ORDINAUT_DATA_DIR" => Some(root.join("data").into()),
             "ORDINAUT_RUNTIME_DIR" => Some(root.join("run").into()),
             "ORDINAUT_CONFIG_DIR" => Some(root.join("config").into()),
+            "ORDINAUT_CONFIG" => Some(root.join("own.toml").into()),
             "PATH" => std::env::var_os("PATH"),
             _ => None,
         });
@@ -136,6 +138,8 @@ async fn every_process_of_the_set_has_a_session_of_its_own_and_nothing_of_the_ch
         let name = line.split('=').next().unwrap();
         assert!(known.contains(&name) || name.starts_with("ORDINAUT_"), "{line}");
     }
+    let named = format!("ORDINAUT_CONFIG={}", installation.root.join("own.toml").display());
+    assert!(log.lines().any(|line| line == named), "the file that a person named reaches who is to read it: {log}");
 }
 
 #[tokio::test]

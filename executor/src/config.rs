@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use ordinaut_schema::time::{duration_text, parse_duration};
+use ordinaut_telemetry::{LogFormat, Traces};
 use serde::Deserialize;
 
 use crate::actions::http::guard::Allowance;
@@ -31,13 +32,6 @@ impl fmt::Debug for ServiceUrl {
             Err(_) => f.write_str("(unreadable)"),
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    Pretty,
-    Json,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -110,6 +104,7 @@ pub struct Config {
     /// Without it everything works, and events wait in the outbox.
     pub redis_url: Option<ServiceUrl>,
     pub log: Log,
+    pub telemetry: Traces,
     pub executor: Executor,
 }
 
@@ -145,11 +140,14 @@ impl Config {
         if let Some(filter) = read("ORDINAUT_LOG") {
             filter.clone_into(&mut self.log.filter);
         }
-        match read("ORDINAUT_LOG_FORMAT") {
-            None => {}
-            Some("pretty") => self.log.format = LogFormat::Pretty,
-            Some("json") => self.log.format = LogFormat::Json,
-            Some(other) => mistakes.push(format!("ORDINAUT_LOG_FORMAT is `{other}`; it may be pretty or json")),
+        if let Some(text) = read("ORDINAUT_LOG_FORMAT") {
+            match LogFormat::parse(text) {
+                Some(format) => self.log.format = format,
+                None => mistakes.push(format!("ORDINAUT_LOG_FORMAT is `{text}`; it may be pretty or json")),
+            }
+        }
+        if let Some(endpoint) = read(Traces::VARIABLE) {
+            self.telemetry.otlp_endpoint = Some(endpoint.to_owned());
         }
         let executor = &mut self.executor;
         if let Some(text) = read("ORDINAUT_HTTP_ALLOW") {
@@ -211,6 +209,7 @@ impl Config {
         if let Err(bad) = self.allowances() {
             mistakes.extend(bad);
         }
+        mistakes.extend(self.telemetry.mistake());
     }
 
     /// What `http.*` may call beyond the public addresses.

@@ -2,7 +2,8 @@
 //!
 //! Modules import downward only:
 //!
-//! - [`config`]; [`clock`], [`metrics`], [`progress`]: the database's clock, what is counted, what is told as it happens
+//! - [`config`]; [`clock`], [`metrics`], `traces`, [`progress`]: the database's clock, what is counted, what is traced,
+//!   what is told as it happens
 //! - [`actions`]: what a step may do to the world, one file each
 //! - [`pipeline`]: the engine: walks a pipeline from its journal
 //! - [`worker`]: claims runs and carries each through one attempt
@@ -24,4 +25,5 @@ pub mod recovery;
 pub mod scheduler;
 pub mod telemetry;
 pub mod tools;
+mod traces;
 pub mod worker;

@@ -11,6 +11,7 @@ use ordinaut_executor::{
     telemetry,
 };
 use ordinaut_store::embedded::Layout;
+use ordinaut_telemetry::Settings;
 
 /// Runs what is due: plans occurrences, claims runs, relays events. Needs `DATABASE_URL`; uses `REDIS_URL`.
 ///
@@ -39,16 +40,12 @@ fn main() -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "the edge: the environment is read here, once")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let layout = Layout::from_lookup(nix::unistd::geteuid().as_raw(), |name| env::var_os(name));
-    let path = layout.config_dir.join("ordinaut.toml");
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-    };
+    let path = layout.config_file.path.display();
+    let file = layout.config_file.read().with_context(|| format!("read {path}"))?;
     let environment: BTreeMap<String, String> = env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let config = Config::read(file.as_deref(), &environment)?;
+    let config = Config::read(file.as_deref(), &environment).with_context(|| format!("configured by {path}"))?;
     if arguments.check {
         #[expect(clippy::print_stderr, reason = "that is what was asked for")]
         {
@@ -56,15 +53,24 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    telemetry::log_to_stderr(config.log.format, &config.log.filter)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let settings = Settings {
+        program: "ordinaut-executor",
+        version: env!("CARGO_PKG_VERSION"),
+        filter: &config.log.filter,
+        format: config.log.format,
+        traces: &config.telemetry,
+    };
+    let telling = ordinaut_telemetry::start(settings, runtime.handle())?;
     let exposition = telemetry::count()?;
     let machine = Machine {
         config_dir: Some(layout.config_dir),
         environment: PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?))).collect(),
         host: host(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(daemon::run(config, machine, exposition))
+    let ended = runtime.block_on(daemon::run(config, machine, exposition));
+    telling.close();
+    ended
 }
 
 /// What people call this machine; only shown.

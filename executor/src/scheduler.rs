@@ -8,11 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use ordinaut_store::{Store, planning::Planned};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{clock::DatabaseClock, metrics};
+use crate::{clock::DatabaseClock, metrics, traces};
 
 /// Tasks of one planning transaction.
 const BATCH: u32 = 500;
@@ -32,9 +32,11 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let mut pause = PAUSES.0;
     while !drain.is_cancelled() {
+        let begun = Instant::now();
         let wait = match store.plan_due(BATCH).await {
             Ok(planned) => {
                 pause = PAUSES.0;
+                traces::planned(&planned, begun.elapsed());
                 note(&planned, &clock);
                 if planned.runs > 0 || planned.woken > 0 {
                     wake.notify_one();

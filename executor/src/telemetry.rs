@@ -1,28 +1,10 @@
-//! Logs on stderr, and the provider behind [`crate::metrics`].
+//! The provider behind [`crate::metrics`].
 
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
-
-use crate::config::LogFormat;
-
-/// Begins to log. stdout is left alone: it belongs to MCP where a chat started this program.
-///
-/// # Errors
-/// `filter` is not one.
-pub fn log_to_stderr(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is not a log filter"))?;
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    match format {
-        LogFormat::Pretty => registry.with(lines).try_init(),
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
-    }
-    .context("begin to log")
-}
 
 /// What was counted, for whoever scrapes it.
 #[derive(Debug, Clone)]

@@ -14,11 +14,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, warn};
 use uuid::Uuid;
 
 use self::{committer::Committer, lease::Leases, revisions::Revisions};
-use crate::{metrics, pipeline::Surroundings};
+use crate::{metrics, pipeline::Surroundings, traces};
 
 mod attempt;
 mod committer;
@@ -206,14 +206,16 @@ impl Claiming {
                 self.mark = last.rank;
             }
         }
+        let traced = traces::claimed(&claimed, asked_at.elapsed());
         for (run, permit) in claimed.into_iter().zip(permits) {
-            self.start(run, asked_at, permit);
+            let span = traces::attempt(&run, traced.as_ref());
+            self.start(run, asked_at, permit, span);
         }
         metrics::get().attempts_running.record(self.attempts.len() as u64, &[]);
         Ok(())
     }
 
-    fn start(&mut self, run: ClaimedRun, asked_at: Instant, permit: OwnedSemaphorePermit) {
+    fn start(&mut self, run: ClaimedRun, asked_at: Instant, permit: OwnedSemaphorePermit, span: Span) {
         metrics::get().runs_claimed.add(1, &[]);
         if run.attempt == 1 {
             let waited = run.started_at.duration_since(run.occurrence_at.max(run.planned_at)).as_secs_f64();
@@ -221,7 +223,7 @@ impl Claiming {
         }
         let crew = self.crew.clone();
         self.attempts.spawn(async move {
-            attempt::attempt(crew, run, asked_at).await;
+            attempt::attempt(crew, run, asked_at).instrument(span).await;
             drop(permit);
         });
     }

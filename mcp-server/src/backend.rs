@@ -5,8 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
-use ordinaut_store::{Caller, Store};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use ordinaut_store::{
+    Caller, Store,
+    embedded::{Layout, ServiceUnits},
+};
 use tokio::sync::{Notify, watch};
 use tracing::error;
 
@@ -32,19 +35,33 @@ pub enum Stage {
 #[derive(Debug, Clone)]
 pub struct Services {
     pub store: Store,
-    /// They are this machine's own set, which runs only while somebody keeps it up.
-    pub embedded: bool,
+    /// Where they are this machine's own set.
+    pub embedded: Option<Embedded>,
+}
+
+/// This machine's own set, which runs only while somebody keeps it up.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    pub layout: Layout,
+    pub units: ServiceUnits,
+}
+
+impl Embedded {
+    /// Whether it is there again after the machine was off; asked anew each time, for a person may have seen to it.
+    pub fn is_kept_up(&self) -> bool {
+        self.units.keep(&self.layout)
+    }
 }
 
 impl Services {
     pub fn new(store: Store) -> Self {
-        Self { store, embedded: false }
+        Self { store, embedded: None }
     }
 
     /// The same services, known to be this machine's own set.
     #[must_use]
-    pub fn embedded(self) -> Self {
-        Self { embedded: true, ..self }
+    pub fn embedded(self, set: Embedded) -> Self {
+        Self { embedded: Some(set), ..self }
     }
 }
 
@@ -64,6 +81,11 @@ pub struct Starter {
 
 impl Starter {
     pub fn tell(&self, stage: Stage) {
+        if !matches!(stage, Stage::Ready(_)) {
+            // Whoever asked before was answered by what was told until now, or waits for what comes next; kept, the
+            // wish would bring services up that a person took down later.
+            let _ = self.wanted.notified().now_or_never();
+        }
         self.stage.send_replace(stage);
     }
 

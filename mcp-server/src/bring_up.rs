@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 
 use ordinaut_store::{
     Role, Settings, Store, StoreError,
-    embedded::{EmbeddedError, EnsureRunning, Layout, Phase, current, ensure_running},
+    embedded::{EmbeddedError, EnsureRunning, Layout, Phase, ServiceUnits, current, ensure_running},
     migrate,
 };
 use tokio::time::{sleep, timeout};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    backend::{Services, Stage, Starter},
+    backend::{Embedded, Services, Stage, Starter},
     config::ServiceUrl,
 };
 
@@ -33,6 +33,8 @@ pub enum Place {
     Configured(ServiceUrl),
     Embedded {
         layout: Layout,
+        /// Where a service would be that keeps it up.
+        units: ServiceUnits,
         /// The program that supervises the set.
         ordinaut: PathBuf,
     },
@@ -59,7 +61,9 @@ async fn keep_up_forever(place: &Place, starter: &Starter) -> Result<(), Unusabl
                 let services = Services::new(store);
                 starter.tell(Stage::Ready(match place {
                     Place::Configured(_) => services,
-                    Place::Embedded { .. } => services.embedded(),
+                    Place::Embedded { layout, units, .. } => {
+                        services.embedded(Embedded { layout: layout.clone(), units: units.clone() })
+                    }
                 }));
                 lost(place).await;
                 warn!("the embedded set is down");
@@ -95,7 +99,7 @@ impl From<EmbeddedError> for NotUp {
 async fn bring_up(place: &Place, starter: &Starter) -> Result<Store, NotUp> {
     match place {
         Place::Configured(url) => connect(url.expose(), starter).await,
-        Place::Embedded { layout, ordinaut } => {
+        Place::Embedded { layout, ordinaut, .. } => {
             let want = EnsureRunning {
                 layout,
                 ordinaut,

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use ordinaut_schema::time::{Zone, duration_text};
+use ordinaut_telemetry::{LogFormat, Traces};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -27,6 +28,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     pub log: Log,
+    pub telemetry: Traces,
     pub mcp: Mcp,
 }
 
@@ -44,23 +46,6 @@ impl Default for Log {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    Pretty,
-    Json,
-}
-
-impl LogFormat {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "pretty" => Some(Self::Pretty),
-            "json" => Some(Self::Json),
-            _ => None,
-        }
-    }
-}
-
 /// The `[mcp]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -71,6 +56,9 @@ pub struct Mcp {
     pub allowed_hosts: Vec<Host>,
     pub allowed_origins: Vec<Origin>,
     pub body_bytes: usize,
+    /// How long a client may take to say what it wants, and leave a connection unused.
+    #[serde(with = "duration_text")]
+    pub header_timeout: Duration,
     #[serde(with = "duration_text")]
     pub body_timeout: Duration,
     pub sessions: usize,
@@ -94,6 +82,7 @@ impl Default for Mcp {
             allowed_hosts: Host::loopback(),
             allowed_origins: Origin::loopback(),
             body_bytes: 1024 * 1024,
+            header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(15),
             sessions: 1_000,
             sessions_per_agent: 200,
@@ -155,6 +144,9 @@ impl Config {
         if let Some(filter) = read("ORDINAUT_LOG") {
             filter.clone_into(&mut self.log.filter);
         }
+        if let Some(endpoint) = read(Traces::VARIABLE) {
+            self.telemetry.otlp_endpoint = Some(endpoint.to_owned());
+        }
         if let Some(path) = read("ORDINAUT_MCP_BASE_PATH") {
             path.clone_into(&mut self.mcp.base_path);
         }
@@ -183,6 +175,7 @@ impl Config {
         {
             mistakes.push(format!("timezone: `{zone}` is no IANA zone; write a name such as Europe/Chisinau"));
         }
+        mistakes.extend(self.telemetry.mistake());
         let mcp = &self.mcp;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
         let is_path = mcp.base_path.starts_with('/') && mcp.base_path.bytes().all(plain);
@@ -200,6 +193,7 @@ impl Config {
             }
         }
         for (name, value) in [
+            ("header_timeout", mcp.header_timeout),
             ("body_timeout", mcp.body_timeout),
             ("initialize_timeout", mcp.initialize_timeout),
             ("keep_alive", mcp.keep_alive),

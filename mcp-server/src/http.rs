@@ -3,7 +3,7 @@
 //! The end has two limits. Until the first, no connection is accepted, streams without a call in hand end, and calls
 //! in hand are answered; at the first, what is left is cut; at the second, whoever does not read is left behind.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -12,11 +12,10 @@ use axum::{
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{any, get, post},
-    serve::ListenerExt,
 };
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     auth::Authenticate,
@@ -30,6 +29,8 @@ use crate::{
     telemetry::Metrics,
 };
 
+mod connections;
+
 /// Everything that answers on HTTP.
 #[derive(Debug)]
 pub struct HttpServer {
@@ -37,6 +38,7 @@ pub struct HttpServer {
     drain: CancellationToken,
     abort: CancellationToken,
     in_hand: TaskTracker,
+    header_timeout: Duration,
     drain_timeout: Duration,
     abort_timeout: Duration,
 }
@@ -83,7 +85,13 @@ impl HttpServer {
             keep_alive: config.keep_alive,
         };
         let sse = SseEndpoint::new(server.clone(), quota.clone(), sse_settings, drain.clone(), in_hand.clone());
-        let streamable = StreamableEndpoint::new(server, quota, config, abort.clone(), in_hand.clone());
+        let streamable = StreamableEndpoint::new(
+            server,
+            quota,
+            config,
+            streamable::Ends { drain: drain.clone(), abort: abort.clone() },
+            in_hand.clone(),
+        );
         let health = Health { backend, drain: drain.clone() };
 
         let transports = Router::new()
@@ -107,24 +115,16 @@ impl HttpServer {
             drain,
             abort,
             in_hand,
+            header_timeout: config.header_timeout,
             drain_timeout: config.drain_timeout,
             abort_timeout: config.abort_timeout,
         }
     }
 
     /// Serves until drained.
-    ///
-    /// # Errors
-    /// The listener fails.
-    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
-        let Self { router, drain, abort, in_hand, drain_timeout, abort_timeout } = self;
-        // Small answers on a kept connection wait 40 ms for an acknowledgement otherwise.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!(%error, "a connection keeps Nagle's algorithm");
-            }
-        });
-        let serving = axum::serve(listener, router).with_graceful_shutdown(drain.clone().cancelled_owned());
+    pub async fn serve(self, listener: TcpListener) {
+        let Self { router, drain, abort, in_hand, header_timeout, drain_timeout, abort_timeout } = self;
+        let serving = connections::serve(listener, router, header_timeout, drain.clone());
         let ending = async {
             drain.cancelled().await;
             info!("draining");
@@ -136,11 +136,8 @@ impl HttpServer {
             tokio::time::sleep(abort_timeout).await;
         };
         tokio::select! {
-            ended = async { serving.await } => ended,
-            () = ending => {
-                warn!("connections are still open after the drain; they are left");
-                Ok(())
-            }
+            () = serving => {}
+            () = ending => warn!("connections are still open after the drain; they are left"),
         }
     }
 }

@@ -15,7 +15,7 @@
 //! - [`quota`]: how many sessions there may be, and how fast they may be opened
 //! - [`streamable`], [`sse`], [`stdio`]: the transports
 //! - [`http`]: the HTTP application, and its orderly end
-//! - [`telemetry`]: logs on stderr, metrics for Prometheus
+//! - [`telemetry`]: metrics for Prometheus; logs and traces are `ordinaut_telemetry`'s
 
 pub mod auth;
 pub mod backend;

@@ -12,10 +12,11 @@ use ordinaut_mcp::{
     http::{HttpServer, Parts},
     server::{OrdinautServer, Zones},
     stdio,
-    telemetry::{Metrics, start_logging},
+    telemetry::Metrics,
 };
 use ordinaut_schema::time::Zone;
-use ordinaut_store::embedded::Layout;
+use ordinaut_store::embedded::{ConfigFile, Layout, ServiceUnits};
+use ordinaut_telemetry::Settings;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -27,7 +28,7 @@ use tracing::{error, info};
 #[derive(Debug, Parser)]
 #[command(name = "ordinaut-mcp", version)]
 struct Arguments {
-    /// The configuration file; by default `ordinaut.toml` in the user's configuration directory.
+    /// The configuration file; by default what ORDINAUT_CONFIG names, else `ordinaut.toml` in the configuration directory.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -53,23 +54,35 @@ enum Transport {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let environment: BTreeMap<String, String> = std::env::vars().collect();
-    let layout = Layout::from_lookup(geteuid().as_raw(), |name| std::env::var_os(name));
+    let mut layout = Layout::from_lookup(geteuid().as_raw(), |name| std::env::var_os(name));
+    if let Some(named) = &arguments.config {
+        layout.config_file = ConfigFile::named(named);
+    }
     let config = read_config(&arguments, environment, &layout)?;
-    start_logging(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    let ended = runtime.block_on(serve(config, layout, &arguments.transport));
+    let settings = Settings {
+        program: "ordinaut-mcp",
+        version: env!("CARGO_PKG_VERSION"),
+        filter: &config.log.filter,
+        format: config.log.format,
+        traces: &config.telemetry,
+    };
+    let telling = ordinaut_telemetry::start(settings, runtime.handle())?;
+    let units = ServiceUnits::from_lookup(geteuid().as_raw(), |name| std::env::var_os(name));
+    let ended = runtime.block_on(serve(config, layout, units, &arguments.transport));
+    telling.close();
     // A read of stdin cannot be cancelled; it must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
 
-async fn serve(config: Config, layout: Layout, transport: &Transport) -> Result<()> {
+async fn serve(config: Config, layout: Layout, units: ServiceUnits, transport: &Transport) -> Result<()> {
     let drain = CancellationToken::new();
     let metrics = Metrics::new()?;
     let (starter, backend) = Backend::starting("the services");
     let place = match &config.database_url {
         Some(url) => Place::Configured(url.clone()),
-        None => Place::Embedded { layout, ordinaut: sibling("ordinaut")? },
+        None => Place::Embedded { layout, units, ordinaut: sibling("ordinaut")? },
     };
     let signals = drain_on_signals(drain.clone());
     let services = bring_up::keep_up(place, starter, drain.clone());
@@ -117,7 +130,8 @@ async fn serve_transport(
                 .await
                 .with_context(|| format!("listen on {}", config.mcp.listen))?;
             info!("listening on {}", listener.local_addr().context("read the address listened on")?);
-            http.serve(listener).await.context("serve HTTP")
+            http.serve(listener).await;
+            Ok(())
         }
     }
 }
@@ -154,12 +168,7 @@ fn read_config(arguments: &Arguments, mut environment: BTreeMap<String, String>,
             environment.insert("ORDINAUT_MCP_BASE_PATH".to_owned(), base_path.clone());
         }
     }
-    let named = arguments.config.clone();
-    let path = named.clone().unwrap_or_else(|| layout.config_dir.join("ordinaut.toml"));
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => None,
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-    };
-    Ok(Config::read(file.as_deref(), &environment)?)
+    let path = layout.config_file.path.display();
+    let file = layout.config_file.read().with_context(|| format!("read {path}"))?;
+    Config::read(file.as_deref(), &environment).with_context(|| format!("configured by {path}"))
 }

@@ -7,6 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use axum::http::request::Parts;
 use ordinaut_schema::{task::ZoneSource, time::Zone};
+use ordinaut_telemetry::span;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
@@ -18,6 +19,7 @@ use rmcp::{
     service::RequestContext,
 };
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, field::Empty, info_span};
 
 use crate::{
     backend::{Backend, READY_TIMEOUT, Services},
@@ -189,8 +191,12 @@ impl ServerHandler for OrdinautServer {
         let started_at = Instant::now();
         let known = self.shared.tools.has_route(&request.name);
         let name = if known { request.name.to_string() } else { "unknown".to_owned() };
-        let result = self.shared.tools.call(ToolCallContext::new(self, request, context)).await;
-        self.shared.metrics.called(&name, outcome(&result), started_at.elapsed());
+        let span = call_span(&name, &context);
+        let result =
+            self.shared.tools.call(ToolCallContext::new(self, request, context)).instrument(span.clone()).await;
+        let outcome = outcome(&result);
+        span.record("outcome", outcome);
+        self.shared.metrics.called(&name, outcome, started_at.elapsed());
         result
     }
 
@@ -237,6 +243,22 @@ impl ServerHandler for OrdinautServer {
     fn get_tool(&self, name: &str) -> Option<Tool> {
         self.shared.tools.get(name).cloned()
     }
+}
+
+/// A call's span: part of the client's trace, where the client says which.
+fn call_span(tool: &str, context: &RequestContext<RoleServer>) -> Span {
+    let span = info_span!(
+        target: span::TARGET,
+        "tools/call",
+        otel.name = format!("tools/call {tool}"),
+        otel.kind = "server",
+        tool,
+        outcome = Empty,
+    );
+    if let Some(traceparent) = context.meta.get_traceparent() {
+        span::follow(&span, traceparent);
+    }
+    span
 }
 
 fn outcome(result: &Result<CallToolResponse, ErrorData>) -> &'static str {

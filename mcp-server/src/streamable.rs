@@ -39,6 +39,10 @@ use crate::{
 };
 
 const SESSION_HEADER: &str = "mcp-session-id";
+/// What a request is about, which the SDK checks against its body.
+const METHOD_HEADER: &str = "mcp-method";
+/// A call whose answer ends when somebody ends it.
+const LISTEN: &str = "subscriptions/listen";
 
 /// The endpoint `/mcp`.
 #[derive(Debug, Clone)]
@@ -46,7 +50,17 @@ pub struct StreamableEndpoint {
     server: OrdinautServer,
     sessions: Arc<Sessions>,
     config: StreamableHttpServerConfig,
+    drain: CancellationToken,
     exchanges: TaskTracker,
+}
+
+/// What ends streams.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// Those that only listen.
+    pub drain: CancellationToken,
+    /// Every one.
+    pub abort: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -63,25 +77,19 @@ struct Owner {
 }
 
 impl StreamableEndpoint {
-    /// `abort` cuts every stream; `exchanges` holds a token for each call whose answer is still being sent.
-    pub fn new(
-        server: OrdinautServer,
-        quota: Arc<Quota>,
-        config: &Mcp,
-        abort: CancellationToken,
-        exchanges: TaskTracker,
-    ) -> Self {
+    /// `exchanges` holds a token for each call whose answer is still being sent.
+    pub fn new(server: OrdinautServer, quota: Arc<Quota>, config: &Mcp, ends: Ends, exchanges: TaskTracker) -> Self {
         let initialize_timeout = config.initialize_timeout;
         // Host and Origin are the guard's, for both transports.
         let config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts()
             .with_max_request_body_bytes(config.body_bytes)
             .with_sse_keep_alive(Some(config.keep_alive))
-            .with_cancellation_token(abort);
+            .with_cancellation_token(ends.abort);
         let mut all = LocalSessionManager::default();
         all.session_config.init_timeout = Some(initialize_timeout);
         let sessions = Sessions { all, owners: Mutex::default(), quota };
-        Self { server, sessions: Arc::new(sessions), config, exchanges }
+        Self { server, sessions: Arc::new(sessions), config, drain: ends.drain, exchanges }
     }
 }
 
@@ -99,6 +107,7 @@ pub(crate) async fn serve(
         return (StatusCode::NOT_FOUND, "no such session; start with initialize").into_response();
     }
     let method = request.method().clone();
+    let listens = request.headers().get(METHOD_HEADER).is_some_and(|method| method == LISTEN);
     let server = endpoint.server;
     let service = StreamableHttpService::new(move || Ok(server.clone()), view.clone(), endpoint.config);
     let response = service.handle(request).await;
@@ -107,6 +116,7 @@ pub(crate) async fn serve(
     }
     let mut response = response.map(Body::new);
     match method {
+        Method::POST if listens => ended_by(response, endpoint.drain),
         Method::POST => held_until_sent(response, &endpoint.exchanges),
         // The session has ended by now; clients take the SDK's 202 for a failure to end it.
         Method::DELETE if response.status() == StatusCode::ACCEPTED => {
@@ -121,13 +131,22 @@ fn session_of(headers: &HeaderMap) -> Option<SessionId> {
     headers.get(SESSION_HEADER)?.to_str().ok().map(SessionId::from)
 }
 
+fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// An answer that goes on for as long as somebody listens: nothing that a drain could wait for.
+fn ended_by(response: Response, drain: CancellationToken) -> Response {
+    if !is_stream(&response) {
+        return response;
+    }
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(drain.cancelled_owned())))
+}
+
 /// A streamed answer counts as in hand until its last byte is taken, so that a drain can wait for it.
 fn held_until_sent(response: Response, exchanges: &TaskTracker) -> Response {
-    let streams = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    if !streams {
+    if !is_stream(&response) {
         return response;
     }
     let held = exchanges.token();
@@ -244,5 +263,37 @@ impl SessionManager for AgentSessions {
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
         self.check(id)?;
         Ok(self.shared.all.resume(id, last_event_id).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Bytes;
+    use futures_util::stream;
+
+    use super::*;
+
+    fn endless() -> Response {
+        let told = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"data: {}"))]);
+        let body = Body::from_stream(told.chain(stream::pending()));
+        ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
+    }
+
+    #[tokio::test]
+    async fn a_drain_ends_who_only_listens() {
+        let drain = CancellationToken::new();
+        let mut stream = ended_by(endless(), drain.clone()).into_body().into_data_stream();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "data: {}");
+        drain.cancel();
+        assert!(stream.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_call_is_in_hand_until_its_answer_is_taken() {
+        let exchanges = TaskTracker::new();
+        let response = held_until_sent(endless(), &exchanges);
+        assert_eq!(exchanges.len(), 1);
+        drop(response);
+        assert!(exchanges.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Logs on stderr, metrics for Prometheus. Stdout belongs to MCP.
+//! Metrics for Prometheus.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,36 +8,14 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{
-    config::{Log, LogFormat},
-    quota::Quota,
-};
+use crate::quota::Quota;
 
-/// Why telemetry could not be set up.
+/// Why nothing can be counted.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error("the log filter `{filter}` is not valid; write `info` or `info,rmcp=warn`")]
-    Filter { filter: String, source: tracing_subscriber::filter::ParseError },
     #[error("the metrics exporter could not be built")]
     Metrics(#[source] opentelemetry_sdk::error::OTelSdkError),
-}
-
-/// Sends logs to stderr from here on.
-///
-/// # Errors
-/// The filter cannot be read.
-pub fn start_logging(log: &Log) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .map_err(|source| TelemetryError::Filter { filter: log.filter.clone(), source })?;
-    let registry = tracing_subscriber::registry().with(filter);
-    // A second call, in tests, keeps the first subscriber.
-    let _ = match log.format {
-        LogFormat::Pretty => registry.with(fmt::layer().with_writer(std::io::stderr)).try_init(),
-        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
-    };
-    Ok(())
 }
 
 /// What is counted; cheap to clone.

@@ -46,4 +46,5 @@ returning
     planned_at as "planned_at: jiff_sqlx::Timestamp",
     started_at as "started_at!: jiff_sqlx::Timestamp",
     running_ms,
+    traceparent,
     (cancel_asked_at is not null) as "cancel_asked!"

@@ -96,8 +96,13 @@ impl Store {
 
     /// The agent's own row: name, zone, grants. Works in both roles; its tokens are for the operator (`list_agents`).
     pub async fn find_agent(&self, agent: AgentId) -> Result<AgentRecord, StoreError> {
+        Ok(self.find_agent_now(agent).await?.0)
+    }
+
+    /// As [`Store::find_agent`], with the database's clock at that moment.
+    pub async fn find_agent_now(&self, agent: AgentId) -> Result<(AgentRecord, Timestamp), StoreError> {
         self.transaction("find an agent", move |mut tx| async move {
-            become_agent(&mut tx, agent).await?;
+            let now = become_agent(&mut tx, agent).await?;
             let row = sqlx::query_as!(
                 AgentRow,
                 r#"
@@ -112,7 +117,7 @@ impl Store {
             .await
             .doing("find an agent")?
             .ok_or_else(|| StoreError::AgentNotFound(agent.to_string()))?;
-            Ok((row.record(Vec::new())?, tx))
+            Ok(((row.record(Vec::new())?, now), tx))
         })
         .await
     }
@@ -278,7 +283,7 @@ impl AgentRow {
 
 /// Who acts on agents: the operator, whose line belongs to the agent it is about.
 fn operator(agent: AgentId) -> Caller {
-    Caller { agent, principal: "operator".to_owned(), client: None }
+    Caller { agent, principal: "operator".to_owned(), client: None, traceparent: None }
 }
 
 async fn lock_agent(tx: &mut Transaction<'_, Postgres>, name: &str) -> Result<AgentId, StoreError> {

@@ -46,6 +46,8 @@ pub struct ClaimedRun {
     /// Time spent running in earlier attempts.
     pub ran_for: Duration,
     pub cancel_asked: bool,
+    /// The trace of the call that asked for the run, if one did and it was traced.
+    pub traceparent: Option<String>,
 }
 
 /// A lease held: what every write of an attempt names.
@@ -113,6 +115,7 @@ impl Store {
                     started_at: row.started_at.to_jiff(),
                     ran_for: Duration::from_millis(u64::try_from(row.running_ms).unwrap_or(0)),
                     cancel_asked: row.cancel_asked,
+                    traceparent: row.traceparent,
                 })
             })
             .collect::<Result<Vec<_>, StoreError>>()?;

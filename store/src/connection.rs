@@ -62,6 +62,8 @@ pub struct Caller {
     pub principal: String,
     /// What the client said its name was.
     pub client: Option<String>,
+    /// The trace that the call is part of, as a W3C `traceparent`: the runs that it plans go on with it.
+    pub traceparent: Option<String>,
 }
 
 impl Caller {
@@ -70,7 +72,7 @@ impl Caller {
         AgentId::from_uuid(sqlx::types::Uuid::from_u128(0x0000_0000_0000_8000_8000_0000_0000_0001));
 
     pub fn local(principal: &str) -> Self {
-        Self { agent: Self::LOCAL_AGENT, principal: principal.to_owned(), client: None }
+        Self { agent: Self::LOCAL_AGENT, principal: principal.to_owned(), client: None, traceparent: None }
     }
 }
 
@@ -190,9 +192,9 @@ impl Store {
         W: FnOnce(Transaction<'static, Postgres>) -> F + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
-        let agent = caller.agent;
+        let (agent, traceparent) = (caller.agent, caller.traceparent.clone());
         self.transaction(doing, move |mut tx| async move {
-            become_agent(&mut tx, agent).await?;
+            take_view(&mut tx, agent, traceparent.as_deref()).await?;
             work(tx).await
         })
         .await
@@ -200,12 +202,31 @@ impl Store {
 }
 
 /// Narrows a transaction to one agent's rows, where the role is subject to row-level security.
-pub(crate) async fn become_agent(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> Result<(), StoreError> {
-    sqlx::query_scalar!("select set_config('ordinaut.agent', $1, true)", agent.to_string())
-        .fetch_one(&mut **tx)
-        .await
-        .doing("take the agent's view")?;
-    Ok(())
+///
+/// Answers with the database's clock, which costs no further question.
+pub(crate) async fn become_agent(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> Result<Timestamp, StoreError> {
+    take_view(tx, agent, None).await
+}
+
+/// As [`become_agent`], and `due_work.traceparent` of what is planned in it is the caller's.
+async fn take_view(
+    tx: &mut Transaction<'_, Postgres>,
+    agent: AgentId,
+    traceparent: Option<&str>,
+) -> Result<Timestamp, StoreError> {
+    let view = sqlx::query!(
+        r#"
+        select set_config('ordinaut.agent', $1, true) as "agent!",
+            set_config('ordinaut.traceparent', $2, true) as "traceparent!",
+            clock_timestamp() as "now!: jiff_sqlx::Timestamp"
+        "#,
+        agent.to_string(),
+        traceparent.unwrap_or_default(),
+    )
+    .fetch_one(&mut **tx)
+    .await
+    .doing("take the agent's view")?;
+    Ok(view.now.to_jiff())
 }
 
 /// The database's instant of this transaction.

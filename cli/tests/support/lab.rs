@@ -131,6 +131,7 @@ impl Lab {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.directory)
+            .env("ORDINAUT_CONFIG_DIR", &self.directory)
             .env("DATABASE_URL", &self.database.url)
             .env("REDIS_URL", self.servers.redis_url())
             .env("ORDINAUT_HTTP_ALLOW", self.sink.address.to_string())

@@ -32,7 +32,8 @@ impl Action for EventPublish {
             payload: call.input.get("payload").cloned().unwrap_or_else(|| Value::Object(Map::new())),
             cause_depth: call.cause_depth.saturating_add(1),
         };
-        let caller = Caller { agent: call.agent, principal: "executor".to_owned(), client: None };
+        let traceparent = ordinaut_telemetry::span::current();
+        let caller = Caller { agent: call.agent, principal: "executor".to_owned(), client: None, traceparent };
         let published = self.store.publish_event(&caller, event).await.map_err(|error| store_failure(&error))?;
         let skipped: Vec<Value> =
             published.skipped.iter().map(|(task, reason)| json!({ "task": task, "reason": reason })).collect();

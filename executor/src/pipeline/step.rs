@@ -10,6 +10,7 @@ use ordinaut_schema::{
     template,
 };
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
 use super::{
     Engine, Halt, budget, call, effect, output, outputs,
@@ -19,6 +20,7 @@ use crate::{
     actions::{Answer, StepCall, data},
     metrics,
     progress::ProgressEvent,
+    traces,
 };
 
 /// Which call of which step.
@@ -172,7 +174,10 @@ impl Engine<'_> {
             cause_depth: self.run.cause_depth,
             cancelled: self.orders.cancelled.child_token(),
         };
-        call::call(action, step_call).await
+        let span = traces::step(&step.id, &step.uses, place.index());
+        let answer = call::call(action, step_call).instrument(span.clone()).await;
+        traces::called(&span, answer.as_ref().err());
+        answer
     }
 
     fn succeed(&self, place: Place<'_>, mut record: StepRecord, answer: Value) -> Result<(), Halt> {

@@ -206,6 +206,7 @@ fn claimed(now: jiff::Timestamp) -> ClaimedRun {
         started_at: now,
         ran_for: Duration::ZERO,
         cancel_asked: false,
+        traceparent: None,
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
         scope::{Pinned, names_previous},
     },
     progress::ProgressEvent,
+    traces,
 };
 
 /// Runs one attempt to its end.
@@ -169,6 +170,7 @@ async fn conclude(
     let conclusion = Conclusion { lease: held.lease, verdict, steps, ran_for };
     match crew.committer.conclude(conclusion, journal.bytes() + 512, &held.orders).await {
         Written::Yes => {
+            traces::concluded(name);
             metrics::get().runs_concluded.add(1, &[opentelemetry::KeyValue::new("verdict", name)]);
             debug!(run.id = %run.id, attempt = run.attempt, verdict = name, "concluded run {}: {name}", run.id);
         }

@@ -15,7 +15,7 @@ use axum::{
     routing::any,
 };
 use ordinaut_executor::{
-    config::{Config, LogFormat},
+    config::Config,
     daemon::{self, Machine},
     telemetry,
 };
@@ -81,7 +81,9 @@ impl House {
         let environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
         let config = Config::read(None, &environment).unwrap();
         // Only the first executor of a test begins to log.
-        let _ = telemetry::log_to_stderr(LogFormat::Pretty, "warn,ordinaut_executor=debug");
+        let lines =
+            tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("warn,ordinaut_executor=debug");
+        let _ = lines.try_init();
         let exposition = telemetry::count().unwrap();
         let asked = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

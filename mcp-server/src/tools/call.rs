@@ -13,13 +13,16 @@ use ordinaut_store::{Caller, Store};
 use rmcp::{RoleServer, model::JsonObject, service::RequestContext};
 
 use crate::{
-    backend::Services,
+    backend::{Embedded, Services},
     error::ToolError,
     principal::Principal,
     server::{OrdinautServer, Zones},
 };
 
 use super::{arguments::Arguments, refusals::refuse};
+
+const ONLY_WHILE_UP: &str = "Tasks run only while Ordinaut is up on this machine, and nothing starts it again after a \
+                             restart; a person makes that permanent with `ordinaut service install`.";
 
 /// A call before its services are there.
 pub(super) struct Call {
@@ -38,8 +41,7 @@ pub(super) struct Desk {
     pub(super) now: Timestamp,
     /// The zone of tasks that name none, and why that one.
     pub(super) default_zone: Option<(Zone, ZoneSource)>,
-    /// What the services themselves have against a promise that a task will run.
-    embedded: bool,
+    embedded: Option<Embedded>,
 }
 
 /// The present as an answer says it.
@@ -125,9 +127,10 @@ impl Call {
     async fn desk_of(&self, services: Services) -> Result<Desk, ToolError> {
         let principal = self.principal.clone().expect("a call is made on somebody's behalf");
         let client = self.context.client_info().map(|client| client.name);
-        let caller = Caller { agent: principal.agent, principal: principal.label, client };
-        let (now, agent) = tokio::try_join!(services.store.now(), services.store.find_agent(caller.agent))
-            .map_err(|error| refuse(error, None))?;
+        let traceparent = ordinaut_telemetry::span::current();
+        let caller = Caller { agent: principal.agent, principal: principal.label, client, traceparent };
+        let found = services.store.find_agent_now(caller.agent).await;
+        let (agent, now) = found.map_err(|error| refuse(error, None))?;
         let own = agent.timezone.as_deref().and_then(Zone::find).map(|zone| (zone, ZoneSource::Agent));
         let default_zone = own.or_else(|| self.server.zones().default_for(caller.agent == Caller::LOCAL_AGENT));
         let zone = default_zone.as_ref().map_or_else(Zone::utc, |(zone, _)| zone.clone());
@@ -155,12 +158,9 @@ impl Desk {
 
     /// What stands between a stored task and its runs.
     pub(super) async fn warnings(&self) -> Vec<String> {
-        if self.embedded {
+        if let Some(set) = &self.embedded {
             // The set keeps its executor up; without a heartbeat the executor is only just starting.
-            return vec![
-                "Tasks run only while Ordinaut is up on this machine; `ordinaut up` starts it again after a restart."
-                    .to_owned(),
-            ];
+            return if set.is_kept_up() { Vec::new() } else { vec![ONLY_WHILE_UP.to_owned()] };
         }
         match self.store.live_executors().await {
             Ok(executors) if executors.is_empty() => vec![

@@ -1,9 +1,12 @@
 //! `create_task` and `update_task`: what is stored, what is refused, and what helps.
 
+use std::path::{Path, PathBuf};
+
+use ordinaut_mcp::{backend::Embedded, server::Zones};
+use ordinaut_store::embedded::{Layout, ServiceUnits};
 use serde_json::{Value, json};
 
 use crate::support::{Chat, task};
-use ordinaut_mcp::server::Zones;
 
 #[tokio::test]
 async fn a_created_task_is_echoed_as_it_was_understood() {
@@ -29,10 +32,62 @@ async fn a_created_task_is_echoed_as_it_was_understood() {
 
 #[tokio::test]
 async fn this_machines_own_set_is_not_said_to_lack_an_executor_while_that_starts() {
-    let chat = Chat::start_embedded().await;
+    let home = Home::new("starts");
+    let chat = Chat::start_embedded(home.set()).await;
     let created = chat.ok("create_task", task("Morning briefing", json!({}))).await;
     let warnings = created["warnings"].to_string();
     assert!(warnings.contains("only while Ordinaut is up") && !warnings.contains("No executor"), "{warnings}");
+    assert!(warnings.contains("`ordinaut service install`"), "how to make it permanent: {warnings}");
+}
+
+#[tokio::test]
+async fn nobody_is_warned_of_restarts_once_the_service_is_installed() {
+    let home = Home::new("installed");
+    let set = home.set();
+    let unit = set.units.user.clone().unwrap();
+    let chat = Chat::start_embedded(set).await;
+    let before = chat.ok("create_task", task("Before", json!({}))).await;
+    assert!(before["warnings"].to_string().contains("only while Ordinaut is up"), "{before}");
+
+    home.install(&unit.file);
+
+    let after = chat.ok("create_task", task("After", json!({}))).await;
+    assert!(!after["warnings"].to_string().contains("only while Ordinaut is up"), "{after}");
+}
+
+/// A person's home, and in it the data of a set of theirs.
+struct Home(PathBuf);
+
+impl Home {
+    fn new(name: &str) -> Self {
+        let home = PathBuf::from(format!("/tmp/ordinaut-home-{name}-{}", std::process::id()));
+        std::fs::create_dir(&home).unwrap();
+        Self(home)
+    }
+
+    fn set(&self) -> Embedded {
+        let lookup = |name: &str| match name {
+            "HOME" => Some(self.0.clone().into()),
+            "ORDINAUT_DATA_DIR" => Some(self.0.join("data").into()),
+            _ => None,
+        };
+        Embedded { layout: Layout::from_lookup(1000, lookup), units: ServiceUnits::from_lookup(1000, lookup) }
+    }
+
+    /// What `ordinaut service install` leaves.
+    fn install(&self, file: &Path) {
+        let wants = file.with_file_name("default.target.wants");
+        std::fs::create_dir_all(&wants).unwrap();
+        std::fs::write(file, format!("Environment=ORDINAUT_DATA_DIR={}", self.0.join("data").display())).unwrap();
+        std::os::unix::fs::symlink(file, wants.join("ordinaut.service")).unwrap();
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // What is left lies in the directory for temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ struct Site {
     store: Fixture,
     url: String,
     http: reqwest::Client,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
     drain: CancellationToken,
     _starter: Starter,
     _database: Database,
@@ -64,7 +64,7 @@ impl Site {
             client.cancel().await.unwrap();
         }
         self.drain.cancel();
-        self.serving.await.unwrap().unwrap();
+        self.serving.await.unwrap();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ordinaut_mcp::{
-    backend::{Backend, Services, Stage, Starter},
+    backend::{Backend, Embedded, Services, Stage, Starter},
     server::{OrdinautServer, Zones},
     telemetry::Metrics,
 };
@@ -43,11 +43,11 @@ impl Chat {
     }
 
     /// Over services that are this machine's own set.
-    pub(crate) async fn start_embedded() -> Self {
-        Self::start_with(chisinau(), Services::embedded).await
+    pub(crate) async fn start_embedded(set: Embedded) -> Self {
+        Self::start_with(chisinau(), |services| services.embedded(set)).await
     }
 
-    async fn start_with(zones: Zones, known: fn(Services) -> Services) -> Self {
+    async fn start_with(zones: Zones, known: impl FnOnce(Services) -> Services) -> Self {
         let (store, database) = Fixture::fresh().await;
         let (starter, backend) = Backend::starting("the fixture");
         starter.tell(Stage::Ready(known(Services::new(store.mcp.clone()))));

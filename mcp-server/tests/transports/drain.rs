@@ -29,7 +29,7 @@ async fn a_drain_answers_the_call_in_hand_and_ends_the_stream() {
     fixture.release.add_permits(1);
     assert_eq!(client.message().await.unwrap()["result"]["content"][0]["text"], "released");
     assert_eq!(client.event().await, None);
-    timeout(PATIENCE, fixture.serving).await.unwrap().unwrap().unwrap();
+    timeout(PATIENCE, fixture.serving).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_drain_answers_the_call_in_hand_over_streamable_http() {
     fixture.drain.cancel();
     fixture.release.add_permits(1);
     assert_eq!(text(&timeout(PATIENCE, call).await.unwrap().unwrap().unwrap()), "released");
-    timeout(PATIENCE, fixture.serving).await.unwrap().unwrap().unwrap();
+    timeout(PATIENCE, fixture.serving).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -60,5 +60,5 @@ async fn a_call_that_does_not_end_is_cut_at_the_limit() {
     client.post(&call).await;
     fixture.held.acquire().await.unwrap().forget();
     fixture.drain.cancel();
-    timeout(PATIENCE, fixture.serving).await.unwrap().unwrap().unwrap();
+    timeout(PATIENCE, fixture.serving).await.unwrap().unwrap();
 }

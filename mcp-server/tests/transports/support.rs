@@ -38,7 +38,7 @@ pub(crate) struct Fixture {
     pub(crate) held: Arc<Semaphore>,
     /// The transports need no services; kept, so that they count as still starting.
     _starter: Starter,
-    pub(crate) serving: JoinHandle<std::io::Result<()>>,
+    pub(crate) serving: JoinHandle<()>,
 }
 
 impl Fixture {

@@ -71,5 +71,5 @@ fn gate_key(agent: Option<AgentId>) -> Uuid {
 }
 
 fn at_gate(agent: Option<AgentId>, by: &str) -> Caller {
-    Caller { agent: AgentId::from_uuid(gate_key(agent)), principal: by.to_owned(), client: None }
+    Caller { agent: AgentId::from_uuid(gate_key(agent)), principal: by.to_owned(), client: None, traceparent: None }
 }

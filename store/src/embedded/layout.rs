@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::config_file::{CONFIG_VARIABLE, ConfigFile};
+
 /// Where root's set lives when no variable says otherwise and the home is closed to the servers' user.
 const ROOT_DATA: &str = "/var/lib/ordinaut";
 const ROOT_CONFIG: &str = "/etc/ordinaut";
@@ -19,6 +21,7 @@ pub struct Layout {
     pub data_dir: PathBuf,
     pub runtime_dir: PathBuf,
     pub config_dir: PathBuf,
+    pub config_file: ConfigFile,
     pub environment: Environment,
 }
 
@@ -45,7 +48,7 @@ impl Layout {
     pub fn from_lookup(uid: u32, lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
         // XDG directories that are not absolute are to be ignored, says their specification.
-        let absolute = |name: &str| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let absolute = |name: &str| absolute(lookup(name));
         let home = absolute("HOME").or_else(|| home_on_record(uid)).filter(|home| uid != 0 || is_open_to_others(home));
 
         let data_dir = explicit(lookup("ORDINAUT_DATA_DIR"))
@@ -54,14 +57,18 @@ impl Layout {
             .unwrap_or_else(|| if uid == 0 { ROOT_DATA.into() } else { format!("/var/tmp/ordinaut-{uid}").into() });
         let config_dir = explicit(lookup("ORDINAUT_CONFIG_DIR"))
             .or_else(|| Some(absolute("XDG_CONFIG_HOME")?.join("ordinaut")))
+            // Whatever HOME says: `su`, `sudo` and a service disagree about root's, and all of them mean one machine.
+            .or_else(|| (uid == 0).then(|| ROOT_CONFIG.into()))
             .or_else(|| Some(home.as_ref()?.join(".config/ordinaut")))
-            .unwrap_or_else(|| if uid == 0 { ROOT_CONFIG.into() } else { data_dir.join("config") });
+            .unwrap_or_else(|| data_dir.join("config"));
+        let named = lookup(CONFIG_VARIABLE).map(|path| ConfigFile::named(Path::new(&path)));
+        let config_file = named.unwrap_or_else(|| ConfigFile::usual(&config_dir));
         let runtime_dir = explicit(lookup("ORDINAUT_RUNTIME_DIR"))
             .or_else(|| Some(absolute("XDG_RUNTIME_DIR").filter(|path| is_theirs(path, uid))?.join("ordinaut")))
             .unwrap_or_else(|| format!("/tmp/ordinaut-{uid}").into());
 
         let environment = Environment { path: lookup("PATH"), lang: lookup("LANG"), tz: lookup("TZ") };
-        Self { data_dir, runtime_dir, config_dir, environment }
+        Self { data_dir, runtime_dir, config_dir, config_file, environment }
     }
 
     /// The file whose lock is the right to run this set.
@@ -88,8 +95,16 @@ impl Layout {
         variables.push(("ORDINAUT_DATA_DIR".into(), self.data_dir.clone().into()));
         variables.push(("ORDINAUT_RUNTIME_DIR".into(), self.runtime_dir.clone().into()));
         variables.push(("ORDINAUT_CONFIG_DIR".into(), self.config_dir.clone().into()));
+        if self.config_file.is_named {
+            variables.push((CONFIG_VARIABLE.into(), self.config_file.path.clone().into()));
+        }
         variables
     }
+}
+
+/// A directory by a variable, if that makes sense.
+pub(super) fn absolute(value: Option<OsString>) -> Option<PathBuf> {
+    value.map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// A directory that a person named; made absolute, since the servers run elsewhere.
@@ -99,7 +114,7 @@ fn explicit(value: Option<OsString>) -> Option<PathBuf> {
 }
 
 /// The home that the system knows, for a service that was started without the variable.
-fn home_on_record(uid: u32) -> Option<PathBuf> {
+pub(super) fn home_on_record(uid: u32) -> Option<PathBuf> {
     let user = nix::unistd::User::from_uid(uid.into()).ok()??;
     Some(user.dir).filter(|home| home.is_dir())
 }
@@ -158,6 +173,7 @@ mod tests {
 
         std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(look().data_dir, home.join(".local/share/ordinaut"));
+        assert_eq!(look().config_dir, Path::new("/etc/ordinaut"), "wherever its home happens to be");
         std::fs::remove_dir_all(home).unwrap();
     }
 
@@ -169,10 +185,22 @@ mod tests {
 
     #[test]
     fn a_child_given_the_variables_arrives_at_the_same_layout() {
-        let found = layout(1000, &[("HOME", "/home/ada"), ("PATH", "/bin")]);
-        let again = Layout::from_lookup(1000, |name| {
-            found.variables().into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
-        });
-        assert_eq!(again, found);
+        for more in [("PATH", "/bin"), ("ORDINAUT_CONFIG", "/home/ada/own.toml"), ("ORDINAUT_CONFIG_DIR", "/c")] {
+            let found = layout(1000, &[("HOME", "/home/ada"), more]);
+            let again = Layout::from_lookup(1000, |name| {
+                found.variables().into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
+            });
+            assert_eq!(again, found);
+        }
+    }
+
+    #[test]
+    fn a_named_configuration_file_comes_before_the_directory() {
+        let usual = layout(1000, &[("HOME", "/home/ada")]);
+        assert_eq!(usual.config_file, ConfigFile::usual(Path::new("/home/ada/.config/ordinaut")));
+
+        let named = layout(1000, &[("HOME", "/home/ada"), ("ORDINAUT_CONFIG", "/x/own.toml")]);
+        assert_eq!(named.config_file, ConfigFile { path: "/x/own.toml".into(), is_named: true });
+        assert_eq!(named.config_dir, Path::new("/home/ada/.config/ordinaut"), "other files stay where they are");
     }
 }

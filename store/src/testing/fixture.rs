@@ -45,7 +45,7 @@ impl Fixture {
     /// Another agent beside the local one.
     pub async fn agent(&self, name: &str) -> Result<Caller, StoreError> {
         let (agent, _token) = self.executor.add_agent(name, None, &Grants::default(), &[], None).await?;
-        Ok(Caller { agent, principal: name.to_owned(), client: None })
+        Ok(Caller { agent, principal: name.to_owned(), client: None, traceparent: None })
     }
 }
 
