@@ -19,6 +19,9 @@ use crate::{
 
 static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!("../migrations") };
 
+/// How often a transaction is begun that PostgreSQL rolls back for the sake of others.
+const TRIES: u32 = 5;
+
 /// Which role the connections take: how much of the database exists for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -156,20 +159,31 @@ impl Store {
     /// Runs `work` in a transaction of its own task: a caller that goes away, or stops waiting, cannot leave it half
     /// done on a connection that somebody else gets next.
     ///
+    /// Locks are waited for in one order: `received`, tasks by id, runs by id; concurrency keys are not waited for by
+    /// whoever holds a run. What Ordinaut's own events trigger cannot keep to it: which tasks listen to the end of a
+    /// run, and which of their runs give way, is known only after runs are locked. So two may wait for each other;
+    /// PostgreSQL rolls one back, and that one begins anew here, with a fresh copy of `work`.
+    ///
     /// # Errors
     /// [`StoreError::Unknown`] when no answer came within the deadline.
     pub(crate) async fn transaction<T, W, F>(&self, doing: &'static str, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        W: FnOnce(Transaction<'static, Postgres>) -> F + Send + 'static,
+        W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
         let pool = self.pool.clone();
         let apart = tokio::spawn(async move {
-            let tx = pool.begin().await.doing(doing)?;
-            let (answer, tx) = work(tx).await?;
-            tx.commit().await.doing(doing)?;
-            Ok(answer)
+            for _ in 1..TRIES {
+                let copy = work.clone();
+                match once(&pool, doing, copy).await {
+                    Err(error) if error.is_rolled_back() => {
+                        tracing::debug!(error = &error as &dyn std::error::Error, "beginning anew: {doing}");
+                    }
+                    done => return done,
+                }
+            }
+            once(&pool, doing, work).await
         });
         match tokio::time::timeout(self.deadline, apart).await {
             Ok(Ok(answer)) => answer,
@@ -187,7 +201,7 @@ impl Store {
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        W: FnOnce(Transaction<'static, Postgres>) -> F + Send + 'static,
+        W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
         let agent = caller.agent;
@@ -197,6 +211,18 @@ impl Store {
         })
         .await
     }
+}
+
+/// Begins, works, commits.
+async fn once<T, W, F>(pool: &PgPool, doing: &'static str, work: W) -> Result<T, StoreError>
+where
+    W: FnOnce(Transaction<'static, Postgres>) -> F,
+    F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>>,
+{
+    let tx = pool.begin().await.doing(doing)?;
+    let (answer, tx) = work(tx).await?;
+    tx.commit().await.doing(doing)?;
+    Ok(answer)
 }
 
 /// Narrows a transaction to one agent's rows, where the role is subject to row-level security.
