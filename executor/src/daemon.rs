@@ -186,7 +186,11 @@ fn recovery_settings(executor: &Executor, id: Uuid, machine: &Machine) -> recove
         name: format!("{}:{}", machine.host, std::process::id()),
         lease: executor.lease,
         max_crashes: executor.max_crashes,
-        kept: Retention { history: executor.history_kept, outbox: executor.outbox_kept },
+        kept: Retention {
+            history: executor.history_kept,
+            outbox: executor.outbox_kept,
+            outbox_bytes: executor.outbox_bytes,
+        },
     }
 }
 

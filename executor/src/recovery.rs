@@ -18,8 +18,9 @@ use crate::{config::LONGEST_LEASE, metrics};
 /// Runs let in at once.
 const ADMITTED: u32 = 500;
 const HEARTBEAT: Duration = Duration::from_secs(10);
-const RETENTION: Duration = Duration::from_hours(1);
-/// Sooner after a failure: a missing partition would not wait an hour.
+/// Often enough that an hour of events which is too large goes soon after it is over.
+const RETENTION: Duration = Duration::from_mins(10);
+/// Sooner after a failure.
 const RETENTION_RETRY: Duration = Duration::from_mins(1);
 
 /// How this process recovers and keeps.
