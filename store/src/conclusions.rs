@@ -17,6 +17,7 @@ use sqlx::{Postgres, Transaction, types::Uuid};
 use crate::{
     Store,
     admission::admit,
+    afterwards::claimable,
     claims::Lease,
     error::{Doing as _, StoreError},
     failures::note_ends,
@@ -128,6 +129,9 @@ async fn conclude(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]
         }
     }
     write_put_off(tx, &put_off).await?;
+    if put_off.iter().any(|it| it.retry.is_none()) {
+        claimable();
+    }
     end_runs(tx, &ended).await?;
     admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
     Ok(written)

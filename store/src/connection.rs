@@ -12,6 +12,7 @@ use sqlx::{
 };
 
 use crate::{
+    afterwards::{self, Again},
     error::{Doing as _, StoreError},
     retention::make_partitions,
     wakeups::Wakeups,
@@ -83,6 +84,7 @@ pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) deadline: Duration,
     pub(crate) wakeups: Wakeups,
+    pub(crate) again: Again,
 }
 
 impl Store {
@@ -118,7 +120,7 @@ impl Store {
             .await
             .doing("connect to the database")?;
         let wakeups = Wakeups::new(&pool);
-        let store = Self { pool, deadline: settings.deadline, wakeups };
+        let store = Self { pool, deadline: settings.deadline, wakeups, again: Again::default() };
         if role == Role::Mcp {
             store.refuse_bypass().await?;
         }
@@ -164,6 +166,8 @@ impl Store {
     /// run, and which of their runs give way, is known only after runs are locked. So two may wait for each other;
     /// PostgreSQL rolls one back, and that one begins anew here, with a fresh copy of `work`.
     ///
+    /// After the commit, whatever it left is seen to: hints, and admission once more (`afterwards`).
+    ///
     /// # Errors
     /// [`StoreError::Unknown`] when no answer came within the deadline.
     pub(crate) async fn transaction<T, W, F>(&self, doing: &'static str, work: W) -> Result<T, StoreError>
@@ -172,18 +176,11 @@ impl Store {
         W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
-        let pool = self.pool.clone();
+        let store = self.clone();
         let apart = tokio::spawn(async move {
-            for _ in 1..TRIES {
-                let copy = work.clone();
-                match once(&pool, doing, copy).await {
-                    Err(error) if error.is_rolled_back() => {
-                        tracing::debug!(error = &error as &dyn std::error::Error, "beginning anew: {doing}");
-                    }
-                    done => return done,
-                }
-            }
-            once(&pool, doing, work).await
+            let (answer, left) = again_when_rolled_back(&store.pool, doing, work).await?;
+            store.see_to(left);
+            Ok(answer)
         });
         match tokio::time::timeout(self.deadline, apart).await {
             Ok(Ok(answer)) => answer,
@@ -211,6 +208,28 @@ impl Store {
         })
         .await
     }
+}
+
+/// Commits `work`, however often PostgreSQL rolls it back for the sake of others, within reason.
+async fn again_when_rolled_back<T, W, F>(
+    pool: &PgPool,
+    doing: &'static str,
+    work: W,
+) -> Result<(T, afterwards::Left), StoreError>
+where
+    W: FnOnce(Transaction<'static, Postgres>) -> F + Clone,
+    F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>>,
+{
+    for _ in 1..TRIES {
+        let copy = work.clone();
+        match afterwards::collect(once(pool, doing, copy)).await {
+            Err(error) if error.is_rolled_back() => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "beginning anew: {doing}");
+            }
+            done => return done,
+        }
+    }
+    afterwards::collect(once(pool, doing, work)).await
 }
 
 /// Begins, works, commits.

@@ -6,11 +6,12 @@
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`]
-//! - told: [`outbox`], [`wakeups`], `audit`
+//! - told: [`outbox`], [`wakeups`], `audit`; `afterwards`, what is left to do after a commit
 //! - kept: [`retention`], [`executors`]
 //! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
 pub mod admission;
+mod afterwards;
 pub mod agents;
 mod audit;
 pub mod catalog;

@@ -19,29 +19,10 @@ use ordinaut_store::{
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Any number: what [`hold_back_ends`] waits for.
 const HELD: i64 = 7;
-
-/// Waits until so many sessions of this database wait for a lock.
-async fn waiting_for_locks(owner: &PgPool, count: i64) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-        )
-        .fetch_one(owner)
-        .await
-        .unwrap();
-        if waiting == count {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{waiting} sessions wait for a lock, not {count}");
-        tokio::task::yield_now().await;
-    }
-}
 
 /// Whoever tells of a run that succeeded waits for [`HELD`] first: its run is locked by then, and no listener yet.
 async fn hold_back_ends(owner: &PgPool) {
@@ -85,10 +66,10 @@ async fn a_conclusion_and_a_cancel_that_wait_for_each_other_are_both_done() {
     };
     let executor = f.executor.clone();
     let concluding = tokio::spawn(async move { executor.conclude_runs(vec![conclusion]).await });
-    waiting_for_locks(&f.owner, 1).await;
+    f.until_waiting(1).await;
     let (mcp, caller) = (f.mcp.clone(), local.clone());
     let cancelling = tokio::spawn(async move { mcp.cancel_task(&caller, task.id).await });
-    waiting_for_locks(&f.owner, 2).await;
+    f.until_waiting(2).await;
     sqlx::query("select pg_advisory_unlock($1)").bind(HELD).execute(&mut *holding).await.unwrap();
 
     assert_eq!(concluding.await.unwrap().unwrap(), [Written::Yes]);
