@@ -7,18 +7,14 @@ use jiff_sqlx::ToSqlx;
 use ordinaut_schema::id::AgentId;
 use sqlx::{
     ConnectOptions as _, Executor as _, PgPool, Postgres, Transaction,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::{
     afterwards::{self, Again},
     error::{Doing as _, StoreError},
-    retention::make_partitions,
     wakeups::Wakeups,
 };
-
-static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!("../migrations") };
 
 /// How often a transaction is begun that PostgreSQL rolls back for the sake of others.
 const TRIES: u32 = 5;
@@ -275,19 +271,4 @@ pub(crate) async fn plan_each_time(tx: &mut Transaction<'_, Postgres>) -> Result
 /// Binds an optional instant.
 pub(crate) fn at(instant: Option<Timestamp>) -> Option<jiff_sqlx::Timestamp> {
     instant.map(ToSqlx::to_sqlx)
-}
-
-/// Brings the schema of the database at `url` up to this program's, under an advisory lock.
-///
-/// A database that a newer program migrated is left as it is: programs one version back keep working.
-pub async fn migrate(url: &str) -> Result<(), StoreError> {
-    let mut connection = PgConnectOptions::from_str(url)
-        .doing("read the database's address")?
-        .application_name("ordinaut migrate")
-        .connect()
-        .await
-        .doing("connect to the database")?;
-    MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
-    // Before anybody writes: a row that is on its way to the default partition cannot have its own made meanwhile.
-    make_partitions(&mut connection).await
 }

@@ -7,7 +7,7 @@
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`]
 //! - told: [`outbox`], [`wakeups`], `audit`; `afterwards`, what is left to do after a commit
-//! - kept: [`retention`], [`executors`]
+//! - kept: [`retention`], [`executors`], `migrations`
 //! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
 pub mod admission;
@@ -25,6 +25,7 @@ mod failures;
 pub mod inbound;
 pub mod inbox;
 pub mod journal;
+mod migrations;
 pub mod outbox;
 pub mod planning;
 pub mod recovery;
@@ -37,5 +38,6 @@ pub mod tasks;
 pub mod testing;
 pub mod wakeups;
 
-pub use connection::{Caller, Role, Settings, Store, migrate};
+pub use connection::{Caller, Role, Settings, Store};
 pub use error::StoreError;
+pub use migrations::{Compared, compare_migrations, migrate};
