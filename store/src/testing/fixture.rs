@@ -14,7 +14,7 @@ use ordinaut_schema::{
     time::Zone,
 };
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 
 use tokio::time::{Instant, sleep};
 
@@ -66,6 +66,35 @@ impl Fixture {
         .fetch_all(&self.owner)
         .await
         .expect("the owner reads the outbox")
+    }
+
+    /// Makes the database refuse to give this run to another attempt.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn refuse_recovery(&self, run: RunId) {
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "create function refuse_recovery() returns trigger language plpgsql as $$
+             begin raise exception 'this one not'; end $$;
+             create trigger refuse_recovery before update on due_work
+             for each row when (new.run_id = '{run}' and new.crashes > old.crashes)
+             execute function refuse_recovery();"
+        )))
+        .execute(&self.owner)
+        .await
+        .expect("the owner makes a trigger");
+    }
+
+    /// Blocks a run although there is room, as an admission that was cut short leaves it.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn block_run(&self, run: RunId) {
+        sqlx::query("update due_work set state = 'blocked' where run_id = $1")
+            .bind(run.uuid())
+            .execute(&self.owner)
+            .await
+            .expect("the owner blocks a run");
     }
 
     /// Waits until so many sessions of this database wait for a lock.
