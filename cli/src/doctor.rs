@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ordinaut_store::embedded::{self, Phase, PostgresBinaries, redis_server};
+use ordinaut_store::{
+    Compared, compare_migrations,
+    embedded::{self, Phase, PostgresBinaries, redis_server},
+};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 use crate::{
     config::{Config, redacted},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, chain},
     out::Out,
     session::{Session, running_url},
     times::machine_zone,
@@ -232,7 +235,53 @@ async fn answers(name: &str, address: &str, findings: &mut Findings) {
     }
 }
 
+/// Whether the database answers, and has the schema that this program works with; `false` when the rest cannot be asked.
+async fn schema(url: &str, findings: &mut Findings) -> bool {
+    const MEND: &str = "is it running, reachable from here, and is DATABASE_URL right?";
+    let compared = match tokio::time::timeout(ANSWER_LIMIT, compare_migrations(url)).await {
+        Ok(Ok(compared)) => compared,
+        Ok(Err(error)) => {
+            findings.wrong("database answers", format!("{}: {}", redacted(url), chain(&error)), MEND);
+            return false;
+        }
+        Err(_elapsed) => {
+            findings.wrong("database answers", format!("{} says nothing within 3 s", redacted(url)), MEND);
+            return false;
+        }
+    };
+    let Compared { applied, missing, unknown, changed } = compared;
+    if missing.is_empty() && unknown.is_empty() && changed.is_empty() {
+        findings.good("migrations", format!("all {applied} are applied"));
+    }
+    let all_missing = applied == 0;
+    for (what, names, mend) in [
+        (
+            "not applied",
+            missing,
+            "whatever starts next applies them: `ordinaut-executor`, `ordinaut-mcp` or `ordinaut up`",
+        ),
+        (
+            "unknown here",
+            unknown,
+            "a newer program applied them; one version back keeps working, but bring this one up to date",
+        ),
+        (
+            "not as they are here",
+            changed,
+            "this program and the one that applied them come of different sources: use one",
+        ),
+    ] {
+        if !names.is_empty() {
+            findings.wrong("migrations", format!("{what}: {}", names.join(", ")), mend);
+        }
+    }
+    !all_missing
+}
+
 async fn database(config: &Config, url: &str, findings: &mut Findings) {
+    if !schema(url, findings).await {
+        return;
+    }
     let session = match Session::look(config, url).await {
         Ok(session) => session,
         Err(failure) => {

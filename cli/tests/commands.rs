@@ -213,6 +213,26 @@ async fn doctor_finds_that_nothing_runs_the_tasks_and_shows_no_password() {
 }
 
 #[tokio::test]
+async fn doctor_names_the_migrations_that_are_missing_and_does_not_wait_for_a_silent_database() {
+    let cli = CommandLine::new().await;
+    cli.database.forget_last_migration().await;
+    let mut command = bare(&cli.directory);
+    command.env("DATABASE_URL", &cli.database.url);
+    let said = finish(command, &["doctor"], "").await;
+    assert!(said.stdout.contains("not applied: 00"), "{said:?}");
+
+    // It takes connections, and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let mut command = bare(&cli.directory);
+    command.env("DATABASE_URL", format!("postgres://me@{}/none", silent.local_addr().expect("it has an address")));
+    let said = finish(command, &["doctor"], "").await;
+    assert_eq!(said.code, 1, "{said:?}");
+    for told in ["says nothing within 3 s", "DATABASE_URL"] {
+        assert!(said.stdout.contains(told), "{told} is not in\n{}", said.stdout);
+    }
+}
+
+#[tokio::test]
 async fn without_a_database_next_answers_and_status_says_that_nothing_runs() {
     let directory = Path::new("/tmp/ordinaut-cli-nowhere");
     let said =

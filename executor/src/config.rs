@@ -75,6 +75,8 @@ pub struct Executor {
     pub history_kept: Duration,
     #[serde(with = "duration_text")]
     pub outbox_kept: Duration,
+    /// Above it, the oldest hours of events that wait for Redis go early, with an `events.gap`.
+    pub outbox_bytes: u64,
 }
 
 impl Default for Executor {
@@ -92,6 +94,7 @@ impl Default for Executor {
             events_kept: 100_000,
             history_kept: Duration::from_hours(90 * 24),
             outbox_kept: Duration::from_hours(24),
+            outbox_bytes: 1024 * 1024 * 1024,
         }
     }
 }

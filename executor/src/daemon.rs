@@ -84,47 +84,14 @@ pub async fn run_until(
         store = connect(config.clone()) => store?,
         () = &mut asked => return Ok(()),
     };
-    let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
-    // What must outlive the attempts in hand: health, and the servers that their steps call.
-    let stop = CancellationToken::new();
     let executor = config.executor.clone();
     let id = EventId::new().uuid();
     let recovery = recovery_settings(&executor, id, &machine);
-    let mut crew = Daemon {
-        services: JoinSet::new(),
-        supports: JoinSet::new(),
-        store: store.clone(),
-        drain: drain.clone(),
-        abort: abort.clone(),
-        stop: stop.clone(),
-    };
+    let mut crew = Daemon::new(store);
     crew.start(config.clone(), machine, recovery.clone(), exposition).await?;
     info!(executor.id = %id, "executor {} is at work as {id}", env!("CARGO_PKG_VERSION"));
 
-    let cause = tokio::select! {
-        () = asked => Ok(()),
-        Some(ended) = crew.services.join_next() => Err(early_end(ended)),
-        Some(ended) = crew.supports.join_next() => Err(early_end(ended)),
-    };
-    info!("draining");
-    drain.cancel();
-    let stopped = match timeout(executor.drain_timeout, join_all(&mut crew.services)).await {
-        Ok(stopped) => stopped,
-        Err(_elapsed) => {
-            warn!("drain timed out; giving back the attempts in hand");
-            abort.cancel();
-            timeout(executor.abort_timeout, join_all(&mut crew.services)).await.context("abort timed out")?
-        }
-    };
-    if let Err(error) = recovery::report(&store, &recovery, "stopped").await {
-        warn!(error = &error as &dyn std::error::Error, "could not say that this executor stopped");
-    }
-    abort.cancel();
-    stop.cancel();
-    let ended = timeout(executor.abort_timeout, join_all(&mut crew.supports)).await.context("servers did not end")?;
-    store.close().await;
-    info!("stopped");
-    cause.and(stopped).and(ended)
+    crew.stand(asked, &executor, &recovery).await
 }
 
 fn early_end(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
@@ -186,7 +153,11 @@ fn recovery_settings(executor: &Executor, id: Uuid, machine: &Machine) -> recove
         name: format!("{}:{}", machine.host, std::process::id()),
         lease: executor.lease,
         max_crashes: executor.max_crashes,
-        kept: Retention { history: executor.history_kept, outbox: executor.outbox_kept },
+        kept: Retention {
+            history: executor.history_kept,
+            outbox: executor.outbox_kept,
+            outbox_bytes: executor.outbox_bytes,
+        },
     }
 }
 
@@ -196,10 +167,22 @@ struct Daemon {
     store: Store,
     drain: CancellationToken,
     abort: CancellationToken,
+    /// For what must outlive the attempts in hand: health, and the servers that their steps call.
     stop: CancellationToken,
 }
 
 impl Daemon {
+    fn new(store: Store) -> Self {
+        Self {
+            services: JoinSet::new(),
+            supports: JoinSet::new(),
+            store,
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
     async fn start(
         &mut self,
         config: Config,
@@ -240,6 +223,40 @@ impl Daemon {
         Ok(())
     }
 
+    /// Stands until `asked`, or until one of the services ends; takes all of them down, in order.
+    async fn stand(
+        &mut self,
+        asked: impl Future<Output = ()>,
+        executor: &Executor,
+        recovery: &recovery::Settings,
+    ) -> anyhow::Result<()> {
+        let cause = tokio::select! {
+            () = asked => Ok(()),
+            Some(ended) = self.services.join_next() => Err(early_end(ended)),
+            Some(ended) = self.supports.join_next() => Err(early_end(ended)),
+        };
+        info!("draining");
+        self.drain.cancel();
+        let stopped = match timeout(executor.drain_timeout, join_all(&mut self.services)).await {
+            Ok(stopped) => stopped,
+            Err(_elapsed) => {
+                warn!("drain timed out; giving back the attempts in hand");
+                self.abort.cancel();
+                timeout(executor.abort_timeout, join_all(&mut self.services)).await.context("abort timed out")?
+            }
+        };
+        if let Err(error) = recovery::report(&self.store, recovery, "stopped").await {
+            warn!(error = &error as &dyn std::error::Error, "could not say that this executor stopped");
+        }
+        self.abort.cancel();
+        self.stop.cancel();
+        let ended =
+            timeout(executor.abort_timeout, join_all(&mut self.supports)).await.context("servers did not end")?;
+        self.store.close().await;
+        info!("stopped");
+        cause.and(stopped).and(ended)
+    }
+
     fn start_events(&mut self, config: &Config, executor: Uuid) -> anyhow::Result<Progress> {
         let Some(url) = &config.redis_url else {
             info!("REDIS_URL is not set: events stay in the outbox");
@@ -273,5 +290,31 @@ async fn bind(configured: Option<std::net::SocketAddr>) -> anyhow::Result<TcpLis
     match TcpListener::bind(DEFAULT_LISTEN).await {
         Ok(listener) => Ok(listener),
         Err(_taken) => TcpListener::bind("127.0.0.1:0").await.context("listen on a free port"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use ordinaut_store::testing::Fixture;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_broke_down_ends_the_daemon_and_the_other_services_drain() {
+        let (fixture, _database) = Fixture::fresh().await;
+        let executor = Executor::default();
+        let recovery = recovery_settings(&executor, Uuid::now_v7(), &Machine::default());
+        let mut crew = Daemon::new(fixture.executor.clone());
+        let drain = crew.drain.clone();
+        crew.services.spawn(async move {
+            drain.cancelled().await;
+            Ok(())
+        });
+        crew.services.spawn(async { Err(anyhow!("a service of the worker broke down")) });
+        let ended = timeout(Duration::from_mins(1), crew.stand(pending(), &executor, &recovery)).await;
+        let ended = ended.expect("it takes itself down").expect_err("and says why");
+        assert!(format!("{ended:#}").contains("of the worker broke down"), "{ended:#}");
     }
 }

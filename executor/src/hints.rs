@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ordinaut_store::Store;
+use ordinaut_store::{Store, wakeups::Hint};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Passes hints on to the scheduler (`hinted`) and the worker (`wake`) until `drain`.
 ///
-/// A hint does not say what it is about: a task that is due, or a run that is pending already. Both look.
+/// One that names an instant may be about a task or about a run that is pending already: both look.
 pub async fn serve(
     store: Store,
     hinted: Arc<Notify>,
@@ -30,9 +30,13 @@ pub async fn serve(
             }
         };
         while let Some(heard) = drain.run_until_cancelled(listener.next(LIMIT)).await {
-            if heard.is_some() {
-                hinted.notify_one();
-                wake.notify_one();
+            match heard {
+                None => {}
+                Some(Hint::Claimable) => wake.notify_one(),
+                Some(Hint::Due(_)) => {
+                    hinted.notify_one();
+                    wake.notify_one();
+                }
             }
         }
     }

@@ -16,10 +16,10 @@ use std::{
 
 use jiff::Timestamp;
 use ordinaut_schema::{
-    action::Grants,
+    action::{Effect, Grants},
     limits::Limits,
     pipeline::{Element, Step},
-    run::{ErrorKind, StepFailure},
+    run::{ErrorKind, StepFailure, StepRecord},
     task::TaskSpec,
     template::Scope,
     time::short,
@@ -183,10 +183,28 @@ impl<'a> Engine<'a> {
         if let Ok(walked) = timeout(left, self.walk()).await {
             return walked;
         }
-        let message = format!("the run took longer than its run_timeout of {}", short(self.spec.run_timeout));
-        let failure = StepFailure::new(ErrorKind::Timeout, message);
-        self.journal.close_open(&failure, self.around.clock.now());
-        Err(Halt::Failed(failure))
+        let why = format!("the run took longer than its run_timeout of {}", short(self.spec.run_timeout));
+        self.cut_off(&why);
+        let unknown = self.journal.failure_of(in_pipeline).filter(|failure| failure.kind == ErrorKind::OutcomeUnknown);
+        Err(Halt::Failed(unknown.unwrap_or_else(|| StepFailure::new(ErrorKind::Timeout, why))))
+    }
+
+    /// Ends what is in hand because time is up. A call whose repeat may do harm may have left, and nobody knows what
+    /// became of it.
+    fn cut_off(&self, why: &str) {
+        self.journal.close_open(self.around.clock.now(), |record| {
+            let harmful = self
+                .calls(record)
+                .any(|step| effect::effect(step, &record.input, &self.around.actions) == Effect::Once);
+            if harmful { step::unknown(why) } else { StepFailure::new(ErrorKind::Timeout, why) }
+        });
+    }
+
+    /// The step whose call a record is; a `foreach` as a whole is none, its items are.
+    fn calls<'s>(&'s self, record: &StepRecord) -> impl Iterator<Item = &'s Step> {
+        let (id, index) = (record.step.clone(), record.index);
+        let all = self.steps().chain(&self.spec.on_failure);
+        all.filter(move |step| step.id == id && step.foreach.is_some() == index.is_some())
     }
 
     async fn walk(&self) -> Result<Value, Halt> {
@@ -228,8 +246,7 @@ impl<'a> Engine<'a> {
             Ok(Err(halt)) if !halt.is_of_a_step() => Err(halt),
             Ok(_) => Ok(()),
             Err(_elapsed) => {
-                let message = format!("on_failure took longer than {}", short(AFTERMATH));
-                self.journal.close_open(&StepFailure::new(ErrorKind::Timeout, message), self.around.clock.now());
+                self.cut_off(&format!("on_failure took longer than {}", short(AFTERMATH)));
                 Ok(())
             }
         }

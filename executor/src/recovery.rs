@@ -18,8 +18,9 @@ use crate::{config::LONGEST_LEASE, metrics};
 /// Runs let in at once.
 const ADMITTED: u32 = 500;
 const HEARTBEAT: Duration = Duration::from_secs(10);
-const RETENTION: Duration = Duration::from_hours(1);
-/// Sooner after a failure: a missing partition would not wait an hour.
+/// Often enough that an hour of events which is too large goes soon after it is over.
+const RETENTION: Duration = Duration::from_mins(10);
+/// Sooner after a failure.
 const RETENTION_RETRY: Duration = Duration::from_mins(1);
 
 /// How this process recovers and keeps.
@@ -126,11 +127,35 @@ async fn recover(store: &Store, settings: &Settings, watched: &mut Watch) -> Res
     if over.is_empty() {
         return Ok(0);
     }
-    let (recovered, quarantined) = store.recover_runs(&over, settings.max_crashes).await?;
+    let (recovered, quarantined) = take_over(store, settings, &over).await?;
     metrics::get().runs_recovered.add(recovered.into(), &[]);
     metrics::get().runs_quarantined.add(quarantined.into(), &[]);
     info!(recovered, quarantined, "took {} runs from executors that are gone", recovered + quarantined);
     Ok(recovered)
+}
+
+/// All at once; where one cannot be taken over, it alone is left.
+async fn take_over(store: &Store, settings: &Settings, over: &[HeldLease]) -> Result<(u32, u32), StoreError> {
+    match store.recover_runs(over, settings.max_crashes).await {
+        Err(error) if !error.is_retryable() && over.len() > 1 => {
+            note("recovery", &error);
+            let (mut recovered, mut quarantined) = (0, 0);
+            for one in over {
+                match store.recover_runs(std::slice::from_ref(one), settings.max_crashes).await {
+                    Ok((one_recovered, one_quarantined)) => {
+                        recovered += one_recovered;
+                        quarantined += one_quarantined;
+                    }
+                    Err(error) => {
+                        warn!(run.id = %one.lease.run, error = &error as &dyn std::error::Error,
+                            "run {} cannot be taken over", one.lease.run);
+                    }
+                }
+            }
+            Ok((recovered, quarantined))
+        }
+        done => done,
+    }
 }
 
 /// One look at the leases.
@@ -187,7 +212,16 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use ordinaut_schema::id::{LeaseToken, RunId};
+    use ordinaut_schema::{
+        id::{LeaseToken, RunId},
+        run::RunState,
+        schedule::ScheduleKind,
+    };
+    use ordinaut_store::{
+        Caller,
+        tasks::Inserted,
+        testing::{Fixture, accepted},
+    };
 
     use super::*;
 
@@ -252,5 +286,49 @@ mod tests {
         watch.observe(&[held(1, "2026-01-01T00:00:00Z")], look(begun, Duration::ZERO));
         watch.observe(&[], look(begun, Duration::ZERO));
         assert!(watch.0.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_run_that_cannot_be_taken_over_holds_up_neither_the_others_nor_the_blocked() {
+        let (fixture, _database) = Fixture::fresh().await;
+        let (store, local) = (fixture.executor.clone(), Caller::local("test"));
+        let now = store.now().await.unwrap();
+        let mut runs = Vec::new();
+        for title in ["refused", "other", "blocked"] {
+            let definition = accepted(title, (ScheduleKind::Manual, ""), now);
+            let task = match store.insert_task(&local, &definition, None).await.unwrap() {
+                Inserted::Created(task) | Inserted::Existed(task) => task.id,
+            };
+            runs.push(store.run_now(&local, task, "1", None).await.unwrap().0);
+        }
+        fixture.block_run(runs[2]).await;
+        fixture.refuse_recovery(runs[0]).await;
+        // An executor that dies at once.
+        let limit = std::num::NonZeroU16::new(10).expect("10 is not 0");
+        assert_eq!(store.claim_runs(Uuid::now_v7(), limit, Duration::from_millis(1), i64::MIN).await.unwrap().len(), 2);
+
+        let settings = Settings {
+            executor: Uuid::now_v7(),
+            name: "test".to_owned(),
+            lease: Duration::from_millis(100),
+            max_crashes: 3,
+            kept: Retention { history: Duration::MAX, outbox: Duration::MAX, outbox_bytes: u64::MAX },
+        };
+        let drain = CancellationToken::new();
+        let watching = tokio::spawn(watch(store.clone(), settings, Arc::default(), drain.clone()));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let states = async || {
+            let mut states = Vec::new();
+            for run in &runs {
+                states.push(store.find_run(&local, *run).await.unwrap().state);
+            }
+            states
+        };
+        while states().await != [RunState::Running, RunState::Pending, RunState::Pending] {
+            assert!(Instant::now() < deadline, "{:?}", states().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drain.cancel();
+        watching.await.unwrap();
     }
 }

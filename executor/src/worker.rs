@@ -17,7 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info, warn};
 use uuid::Uuid;
 
-use self::{committer::Committer, lease::Leases, revisions::Revisions};
+use self::{
+    committer::{Committer, Ledger},
+    lease::Leases,
+    revisions::Revisions,
+};
 use crate::{metrics, pipeline::Surroundings, traces};
 
 mod attempt;
@@ -64,6 +68,20 @@ pub async fn serve(
     drain: CancellationToken,
     abort: CancellationToken,
 ) -> anyhow::Result<()> {
+    let ledger = store.clone();
+    serve_with(ledger, store, around, settings, wake, drain, abort).await
+}
+
+/// As [`serve`]; conclusions are written to `ledger`.
+async fn serve_with(
+    ledger: impl Ledger + 'static,
+    store: Store,
+    around: Surroundings,
+    settings: Settings,
+    wake: Arc<Notify>,
+    drain: CancellationToken,
+    abort: CancellationToken,
+) -> anyhow::Result<()> {
     let (committer, conclusions) = Committer::channel();
     let leases = Leases::new(settings.lease);
     // Its own, besides the daemon's: a worker that broke down gives back what it has in hand.
@@ -83,10 +101,7 @@ pub async fn serve(
         let (store, finished) = (store.clone(), finished.clone());
         services.spawn(async move { leases.renew(&store, &finished).await });
     }
-    {
-        let store = store.clone();
-        services.spawn(async move { committer::commit(&store, conclusions).await });
-    }
+    services.spawn(async move { committer::commit(&ledger, conclusions).await });
     let mut claiming = Claiming::new(crew, settings, wake);
     let mut stood = beside(&mut services, claiming.serve(&drain)).await;
     if stood.is_ok() {
@@ -256,7 +271,17 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
 mod tests {
     use std::future::pending;
 
+    use async_trait::async_trait;
+    use ordinaut_schema::{limits::Limits, run::RunState, schedule::ScheduleKind};
+    use ordinaut_store::{
+        Caller,
+        conclusions::{Conclusion, Written},
+        tasks::Inserted,
+        testing::{Fixture, accepted},
+    };
+
     use super::*;
+    use crate::{actions::ActionRegistry, clock::DatabaseClock, progress::Progress};
 
     #[tokio::test]
     async fn a_service_that_breaks_down_ends_the_work_beside_it() {
@@ -269,6 +294,47 @@ mod tests {
         let mut services = JoinSet::new();
         services.spawn(async {});
         assert!(beside(&mut services, pending()).await.is_err(), "none ends before the work does");
+    }
+
+    /// A ledger with a mistake of ours in it.
+    struct Broken;
+
+    #[async_trait]
+    impl Ledger for Broken {
+        async fn conclude(&self, _: Vec<Conclusion>) -> Result<Vec<Written>, StoreError> {
+            panic!("a mistake of ours")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_committer_breaks_down_ends_and_says_so() {
+        let (fixture, _database) = Fixture::fresh().await;
+        let (store, local) = (fixture.executor.clone(), Caller::local("test"));
+        let now = store.now().await.unwrap();
+        let task = match store.insert_task(&local, &accepted("a", (ScheduleKind::Manual, ""), now), None).await.unwrap()
+        {
+            Inserted::Created(task) | Inserted::Existed(task) => task.id,
+        };
+        let (run, _) = store.run_now(&local, task, "1", None).await.unwrap();
+        let around = Surroundings {
+            actions: ActionRegistry::default(),
+            limits: Limits::DEFAULT,
+            clock: DatabaseClock::new(now),
+            progress: Progress::silent(),
+        };
+        let settings = Settings {
+            executor: Uuid::now_v7(),
+            permits: NonZeroU16::new(4).expect("4 is not 0"),
+            lease: Duration::from_secs(15),
+        };
+        let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+        let working = serve_with(Broken, store.clone(), around, settings, Arc::default(), drain.clone(), abort);
+        let ended = timeout(Duration::from_mins(1), working).await.expect("nobody asked it to go on");
+        let ended = ended.expect_err("its committer broke down");
+        assert!(format!("{ended:#}").contains("broke down"), "{ended:#}");
+        assert!(!drain.is_cancelled(), "it ended by itself");
+        // Its lease is left to end: nobody knows what became of the conclusion.
+        assert_eq!(store.find_run(&local, run).await.unwrap().state, RunState::Running);
     }
 
     #[tokio::test]

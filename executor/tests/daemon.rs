@@ -157,6 +157,7 @@ async fn a_running_run_is_cancelled_when_asked() {
     eventually("the step hangs", async || (web.hits("/hang-once") == 1).then_some(())).await;
     let asked = house.store.cancel_run(&house.caller, run, Some("enough")).await.unwrap();
     assert_eq!(asked, Cancelling::Requested);
+    eventually("the remote side hears of it", async || (web.abandoned("/hang-once") == 1).then_some(())).await;
     assert_eq!(house.ended(run).await.state, RunState::Cancelled);
 }
 

@@ -2,7 +2,8 @@
 //! pending when there is room.
 //!
 //! Room is counted under a lock (the task's row, the key's `concurrency` row), never remembered, so a crash cannot
-//! leak a place. Whoever ends a run admits what it can lock; a sweep (`Store::admit_blocked`) does the rest.
+//! leak a place. Whoever ends a run admits what it can lock at once; what it could not, or what entered as blocked
+//! beside it, is looked at again after the commit (`afterwards`). A sweep (`Store::admit_blocked`) finds the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +18,10 @@ use ordinaut_schema::{
 use serde_json::Value;
 use sqlx::{Postgres, Transaction, types::Uuid};
 
-use crate::error::{Doing as _, StoreError};
+use crate::{
+    afterwards::{Queue, claimable, look_again},
+    error::{Doing as _, StoreError},
+};
 
 /// A run about to enter `due_work`.
 #[derive(Debug, Clone)]
@@ -190,11 +194,20 @@ pub(crate) async fn enter_runs(tx: &mut Transaction<'_, Postgres>, runs: &[NewRu
     .await
     .doing("enter runs")?;
 
-    let keys: BTreeSet<(AgentId, String)> =
+    if runs.iter().any(|run| !run.blocked && run.concurrency.is_none()) {
+        claimable();
+    }
+    // The run that these wait for may be ending right now, unseen from here, and these unseen from there.
+    look_again(runs.iter().filter(|run| run.blocked).map(|run| Queue::Task(run.agent, run.task)));
+    let keyed: Vec<_> =
         runs.iter().filter_map(|run| run.concurrency.as_ref().map(|(key, _)| (run.agent, key.clone()))).collect();
+    let keys: BTreeSet<(AgentId, String)> = keyed.iter().cloned().collect();
     if !keys.is_empty() {
         make_keys(tx, &keys).await?;
-        admit(tx, &[], &keys).await?;
+        let admitted = admit(tx, &[], &keys).await?;
+        if usize::try_from(admitted).is_ok_and(|admitted| admitted < keyed.len()) {
+            look_again(keys.into_iter().map(|(agent, key)| Queue::Key(agent, key)));
+        }
     }
     Ok(())
 }
@@ -241,6 +254,13 @@ pub(crate) async fn admit(
         candidates.iter().filter_map(|run| run.key.as_ref().map(|(key, _)| (run.agent, key.clone()))).collect();
     let locked_tasks = lock_tasks(tx, &their_tasks).await?;
     let locked_keys = lock_keys(tx, &their_keys).await?;
+    look_again(
+        candidates
+            .iter()
+            .filter(|run| run.serial && !locked_tasks.contains(&run.task))
+            .map(|run| Queue::Task(run.agent, TaskId::from_uuid(run.task))),
+    );
+    look_again(their_keys.difference(&locked_keys).map(|(agent, key)| Queue::Key(*agent, key.clone())));
 
     let mut live = live_runs(tx, &locked_tasks.iter().copied().collect::<Vec<_>>()).await?;
     let mut held = holders(tx, &locked_keys).await?;
@@ -275,6 +295,9 @@ pub(crate) async fn admit(
             .execute(&mut **tx)
             .await
             .doing("admit blocked runs")?;
+    if done.rows_affected() > 0 {
+        claimable();
+    }
     Ok(u32::try_from(done.rows_affected()).unwrap_or(u32::MAX))
 }
 
@@ -302,7 +325,7 @@ async fn blocked_runs(
 }
 
 /// Locks what can be had at once. Waiting could close a circle: whoever concludes has locked runs already, and whoever
-/// plans holds tasks. What is left here the sweep admits.
+/// plans holds tasks.
 async fn lock_tasks(tx: &mut Transaction<'_, Postgres>, tasks: &BTreeSet<Uuid>) -> Result<BTreeSet<Uuid>, StoreError> {
     let ids: Vec<Uuid> = tasks.iter().copied().collect();
     let locked =

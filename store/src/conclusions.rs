@@ -3,7 +3,7 @@
 //! A run that is over leaves `due_work` and enters history, its journal goes, what it held is given to the next that
 //! waits, and its event is in the outbox, all at once or not at all.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use ordinaut_schema::{
@@ -17,6 +17,7 @@ use sqlx::{Postgres, Transaction, types::Uuid};
 use crate::{
     Store,
     admission::admit,
+    afterwards::claimable,
     claims::Lease,
     error::{Doing as _, StoreError},
     failures::note_ends,
@@ -73,7 +74,7 @@ enum Resumes {
 }
 
 /// A run that is over, as it will stand in history.
-pub(crate) struct Ended {
+pub(crate) struct Ended<'a> {
     pub(crate) run: RunId,
     pub(crate) agent: AgentId,
     pub(crate) task: TaskId,
@@ -82,7 +83,7 @@ pub(crate) struct Ended {
     occurrence_at: jiff::Timestamp,
     cause_depth: u16,
     output: Value,
-    steps: Vec<StepRecord>,
+    steps: &'a [StepRecord],
 }
 
 impl Store {
@@ -91,20 +92,18 @@ impl Store {
     /// # Errors
     /// The transaction failed as a whole: nothing was written. The caller halves the batch to find the row at fault.
     pub async fn conclude_runs(&self, conclusions: Vec<Conclusion>) -> Result<Vec<Written>, StoreError> {
+        let conclusions = Arc::new(conclusions);
         self.transaction("conclude runs", move |mut tx| async move {
-            let written = conclude(&mut tx, conclusions).await?;
+            let written = conclude(&mut tx, &conclusions).await?;
             Ok((written, tx))
         })
         .await
     }
 }
 
-async fn conclude(
-    tx: &mut Transaction<'_, Postgres>,
-    conclusions: Vec<Conclusion>,
-) -> Result<Vec<Written>, StoreError> {
-    lock_counted_tasks(tx, &conclusions).await?;
-    let held = lock_held(tx, &conclusions).await?;
+async fn conclude(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<Vec<Written>, StoreError> {
+    lock_counted_tasks(tx, conclusions).await?;
+    let held = lock_held(tx, conclusions).await?;
     let mut written = Vec::with_capacity(conclusions.len());
     let mut ended = Vec::new();
     let mut put_off = Vec::new();
@@ -115,19 +114,19 @@ async fn conclude(
             continue;
         };
         written.push(Written::Yes);
-        match last_word(conclusion.verdict, run.cancel.as_deref()) {
+        match last_word(conclusion.verdict.clone(), run.cancel.as_deref()) {
             Verdict::Succeeded { output } => {
                 freed.add(run);
-                ended.push(end(run, RunState::Succeeded, None, output, conclusion.steps));
+                ended.push(end(run, RunState::Succeeded, None, output, &conclusion.steps));
             }
             Verdict::Failed { error } => {
                 freed.add(run);
-                ended.push(end(run, RunState::Failed, Some(error), Value::Null, conclusion.steps));
+                ended.push(end(run, RunState::Failed, Some(error), Value::Null, &conclusion.steps));
             }
             Verdict::Cancelled { reason } => {
                 freed.add(run);
                 let error = StepFailure::new(ErrorKind::Cancelled, reason);
-                ended.push(end(run, RunState::Cancelled, Some(error), Value::Null, conclusion.steps));
+                ended.push(end(run, RunState::Cancelled, Some(error), Value::Null, &conclusion.steps));
             }
             Verdict::RetryAfter { delay, error } => {
                 freed.add(run);
@@ -143,6 +142,9 @@ async fn conclude(
         }
     }
     write_put_off(tx, &put_off).await?;
+    if put_off.iter().any(|it| it.retry.is_none()) {
+        claimable();
+    }
     end_runs(tx, &ended).await?;
     admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
     Ok(written)
@@ -159,7 +161,13 @@ fn last_word(verdict: Verdict, cancel: Option<&str>) -> Verdict {
     }
 }
 
-fn end(run: &Held, state: RunState, error: Option<StepFailure>, output: Value, steps: Vec<StepRecord>) -> Ended {
+fn end<'a>(
+    run: &Held,
+    state: RunState,
+    error: Option<StepFailure>,
+    output: Value,
+    steps: &'a [StepRecord],
+) -> Ended<'a> {
     Ended {
         run: run.run,
         agent: run.agent,
@@ -312,7 +320,7 @@ async fn write_put_off(tx: &mut Transaction<'_, Postgres>, put_off: &[PutOff]) -
 }
 
 /// Moves runs to history, tells of them, and counts what their ends mean for their tasks.
-async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended]) -> Result<(), StoreError> {
+async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended<'_>]) -> Result<(), StoreError> {
     if ended.is_empty() {
         return Ok(());
     }
@@ -335,7 +343,7 @@ async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended]) -> Result
     note_ends(tx, ended).await
 }
 
-fn told_of(ended: &Ended) -> Told {
+fn told_of(ended: &Ended<'_>) -> Told {
     let topic = match ended.state {
         RunState::Succeeded => Topic::RunSucceeded,
         RunState::Cancelled => Topic::RunCancelled,
@@ -367,7 +375,7 @@ pub(crate) async fn quarantine(
     runs: Vec<(RunId, AgentId, TaskId, jiff::Timestamp, u16)>,
     crashes: u32,
 ) -> Result<(), StoreError> {
-    let ended: Vec<Ended> = runs
+    let ended: Vec<Ended<'_>> = runs
         .into_iter()
         .map(|(run, agent, task, occurrence_at, cause_depth)| Ended {
             run,
@@ -381,7 +389,7 @@ pub(crate) async fn quarantine(
             occurrence_at,
             cause_depth,
             output: Value::Null,
-            steps: Vec::new(),
+            steps: &[],
         })
         .collect();
     end_runs(tx, &ended).await

@@ -7,17 +7,17 @@ use jiff_sqlx::ToSqlx;
 use ordinaut_schema::id::AgentId;
 use sqlx::{
     ConnectOptions as _, Executor as _, PgPool, Postgres, Transaction,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::{
+    afterwards::{self, Again},
     error::{Doing as _, StoreError},
-    retention::make_partitions,
     wakeups::Wakeups,
 };
 
-static MIGRATIONS: Migrator = Migrator { ignore_missing: true, ..sqlx::migrate!("../migrations") };
+/// How often a transaction is begun that PostgreSQL rolls back for the sake of others.
+const TRIES: u32 = 5;
 
 /// Which role the connections take: how much of the database exists for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,7 @@ pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) deadline: Duration,
     pub(crate) wakeups: Wakeups,
+    pub(crate) again: Again,
 }
 
 impl Store {
@@ -117,7 +118,7 @@ impl Store {
             .await
             .doing("connect to the database")?;
         let wakeups = Wakeups::new(&pool);
-        let store = Self { pool, deadline: settings.deadline, wakeups };
+        let store = Self { pool, deadline: settings.deadline, wakeups, again: Again::default() };
         if role == Role::Mcp {
             store.refuse_bypass().await?;
         }
@@ -158,19 +159,25 @@ impl Store {
     /// Runs `work` in a transaction of its own task: a caller that goes away, or stops waiting, cannot leave it half
     /// done on a connection that somebody else gets next.
     ///
+    /// Locks are waited for in one order: `received`, tasks by id, runs by id; concurrency keys are not waited for by
+    /// whoever holds a run. What Ordinaut's own events trigger cannot keep to it: which tasks listen to the end of a
+    /// run, and which of their runs give way, is known only after runs are locked. So two may wait for each other;
+    /// PostgreSQL rolls one back, and that one begins anew here, with a fresh copy of `work`.
+    ///
+    /// After the commit, whatever it left is seen to: hints, and admission once more (`afterwards`).
+    ///
     /// # Errors
     /// [`StoreError::Unknown`] when no answer came within the deadline.
     pub(crate) async fn transaction<T, W, F>(&self, doing: &'static str, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        W: FnOnce(Transaction<'static, Postgres>) -> F + Send + 'static,
+        W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
-        let pool = self.pool.clone();
+        let store = self.clone();
         let apart = tokio::spawn(async move {
-            let tx = pool.begin().await.doing(doing)?;
-            let (answer, tx) = work(tx).await?;
-            tx.commit().await.doing(doing)?;
+            let (answer, left) = again_when_rolled_back(&store.pool, doing, work).await?;
+            store.see_to(left);
             Ok(answer)
         });
         match tokio::time::timeout(self.deadline, apart).await {
@@ -189,7 +196,7 @@ impl Store {
     ) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        W: FnOnce(Transaction<'static, Postgres>) -> F + Send + 'static,
+        W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
         let (agent, traceparent) = (caller.agent, caller.traceparent.clone());
@@ -199,6 +206,40 @@ impl Store {
         })
         .await
     }
+}
+
+/// Commits `work`, however often PostgreSQL rolls it back for the sake of others, within reason.
+async fn again_when_rolled_back<T, W, F>(
+    pool: &PgPool,
+    doing: &'static str,
+    work: W,
+) -> Result<(T, afterwards::Left), StoreError>
+where
+    W: FnOnce(Transaction<'static, Postgres>) -> F + Clone,
+    F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>>,
+{
+    for _ in 1..TRIES {
+        let copy = work.clone();
+        match afterwards::collect(once(pool, doing, copy)).await {
+            Err(error) if error.is_rolled_back() => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "beginning anew: {doing}");
+            }
+            done => return done,
+        }
+    }
+    afterwards::collect(once(pool, doing, work)).await
+}
+
+/// Begins, works, commits.
+async fn once<T, W, F>(pool: &PgPool, doing: &'static str, work: W) -> Result<T, StoreError>
+where
+    W: FnOnce(Transaction<'static, Postgres>) -> F,
+    F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>>,
+{
+    let tx = pool.begin().await.doing(doing)?;
+    let (answer, tx) = work(tx).await?;
+    tx.commit().await.doing(doing)?;
+    Ok(answer)
 }
 
 /// Narrows a transaction to one agent's rows, where the role is subject to row-level security.
@@ -251,19 +292,4 @@ pub(crate) async fn plan_each_time(tx: &mut Transaction<'_, Postgres>) -> Result
 /// Binds an optional instant.
 pub(crate) fn at(instant: Option<Timestamp>) -> Option<jiff_sqlx::Timestamp> {
     instant.map(ToSqlx::to_sqlx)
-}
-
-/// Brings the schema of the database at `url` up to this program's, under an advisory lock.
-///
-/// A database that a newer program migrated is left as it is: programs one version back keep working.
-pub async fn migrate(url: &str) -> Result<(), StoreError> {
-    let mut connection = PgConnectOptions::from_str(url)
-        .doing("read the database's address")?
-        .application_name("ordinaut migrate")
-        .connect()
-        .await
-        .doing("connect to the database")?;
-    MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
-    // Before anybody writes: a row that is on its way to the default partition cannot have its own made meanwhile.
-    make_partitions(&mut connection).await
 }

@@ -75,6 +75,17 @@ impl StoreError {
         }
     }
 
+    /// Whether PostgreSQL rolled the transaction back for the sake of others (a deadlock, a serialisation failure):
+    /// nothing of it was done, and the same once more may go through.
+    pub(crate) fn is_rolled_back(&self) -> bool {
+        match self {
+            Self::Database { source: sqlx::Error::Database(error), .. } => {
+                error.code().is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+            }
+            _ => false,
+        }
+    }
+
     /// The name of the constraint that refused the write, if one did.
     pub(crate) fn constraint(&self) -> Option<&str> {
         match self {

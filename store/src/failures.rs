@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Counts failures in a row (a success ends the row), pauses what failed too often, and leaves a message.
-pub(crate) async fn note_ends(tx: &mut Transaction<'_, Postgres>, ended: &[Ended]) -> Result<(), StoreError> {
+pub(crate) async fn note_ends(tx: &mut Transaction<'_, Postgres>, ended: &[Ended<'_>]) -> Result<(), StoreError> {
     let of = |states: &[RunState]| -> Vec<Uuid> {
         let mut tasks: Vec<Uuid> =
             ended.iter().filter(|it| states.contains(&it.state)).map(|it| it.task.uuid()).collect();

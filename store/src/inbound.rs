@@ -70,16 +70,11 @@ impl Store {
     /// Records an event of `caller`'s agent and plans the runs it causes.
     pub async fn publish_event(&self, caller: &Caller, event: NewEvent) -> Result<Published, StoreError> {
         let agent = caller.agent;
-        let published = self
-            .transaction_as(caller, "publish an event", move |mut tx| async move {
-                let published = publish(&mut tx, agent, event).await?;
-                Ok((published, tx))
-            })
-            .await?;
-        if !published.runs.is_empty() {
-            self.wakeups.hint(Timestamp::UNIX_EPOCH);
-        }
-        Ok(published)
+        self.transaction_as(caller, "publish an event", move |mut tx| async move {
+            let published = publish(&mut tx, agent, event).await?;
+            Ok((published, tx))
+        })
+        .await
     }
 
     /// The agent with that name, for events that arrive from other systems.

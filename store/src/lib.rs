@@ -6,11 +6,12 @@
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
-//! - told: [`outbox`], [`wakeups`], `audit`
-//! - kept: [`retention`], [`executors`]
+//! - told: [`outbox`], [`wakeups`], `audit`; `afterwards`, what is left to do after a commit
+//! - kept: [`retention`], [`executors`], `migrations`
 //! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
 pub mod admission;
+mod afterwards;
 pub mod agents;
 mod audit;
 pub mod catalog;
@@ -24,6 +25,7 @@ mod failures;
 pub mod inbound;
 pub mod inbox;
 pub mod journal;
+mod migrations;
 pub mod outbox;
 pub mod planning;
 pub mod recovery;
@@ -37,5 +39,6 @@ pub mod testing;
 pub mod wakeups;
 mod waking;
 
-pub use connection::{Caller, Role, Settings, Store, migrate};
+pub use connection::{Caller, Role, Settings, Store};
 pub use error::StoreError;
+pub use migrations::{Compared, compare_migrations, migrate};

@@ -18,6 +18,7 @@ use sqlx::{Postgres, Transaction, types::Uuid};
 use crate::{
     Store,
     admission::{Live, LockedTask, NewRun, enter_runs, live_runs},
+    afterwards::claimable,
     connection::at,
     error::{Doing as _, StoreError},
     inbound::trigger_own,
@@ -63,17 +64,11 @@ struct Decided {
 impl Store {
     /// Plans up to `limit` due tasks, wakes waiting runs whose instant has come, and says when to look again.
     pub async fn plan_due(&self, limit: u32) -> Result<Planned, StoreError> {
-        let planned = self
-            .transaction("plan due tasks", move |mut tx| async move {
-                let planned = plan_round(&mut tx, limit).await?;
-                Ok((planned, tx))
-            })
-            .await?;
-        if planned.runs + planned.woken > 0 {
-            // Other executors may have permits free.
-            self.wakeups.hint(Timestamp::UNIX_EPOCH);
-        }
-        Ok(planned)
+        self.transaction("plan due tasks", move |mut tx| async move {
+            let planned = plan_round(&mut tx, limit).await?;
+            Ok((planned, tx))
+        })
+        .await
     }
 }
 
@@ -314,6 +309,9 @@ async fn wake(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<u32, Sto
     .execute(&mut **tx)
     .await
     .doing("wake waiting runs")?;
+    if woken.rows_affected() > 0 {
+        claimable();
+    }
     Ok(u32::try_from(woken.rows_affected()).unwrap_or(u32::MAX))
 }
 

@@ -9,6 +9,7 @@ use sqlx::{Postgres, Transaction, types::Uuid};
 use crate::{
     Store,
     admission::admit,
+    afterwards::claimable,
     claims::Lease,
     conclusions::quarantine,
     error::{Doing as _, StoreError},
@@ -111,6 +112,9 @@ async fn recover(
     .execute(&mut **tx)
     .await
     .doing("recover runs")?;
+    if !ids.is_empty() {
+        claimable();
+    }
     // One crash more, so that history counts it.
     let dead: Vec<Uuid> = poisonous.iter().map(|row| row.run_id).collect();
     sqlx::query!("update due_work set crashes = crashes + 1 where run_id = any ($1)", &dead)

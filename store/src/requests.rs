@@ -55,14 +55,11 @@ impl Store {
         params: Option<Map<String, Value>>,
     ) -> Result<(RunId, bool), StoreError> {
         let (asking, request) = (caller.clone(), request_id.to_owned());
-        let answer = self
-            .transaction_as(caller, "plan a run now", move |mut tx| async move {
-                let answer = plan_now(&mut tx, &asking, task, &request, params).await?;
-                Ok((answer, tx))
-            })
-            .await?;
-        self.wakeups.hint(Timestamp::UNIX_EPOCH);
-        Ok(answer)
+        self.transaction_as(caller, "plan a run now", move |mut tx| async move {
+            let answer = plan_now(&mut tx, &asking, task, &request, params).await?;
+            Ok((answer, tx))
+        })
+        .await
     }
 
     /// Cancels a run that has not started at once, and asks one that runs to stop.
@@ -86,14 +83,11 @@ impl Store {
     /// [`StoreError::RunState`] when the run is not over, or succeeded.
     pub async fn retry_run(&self, caller: &Caller, run: RunId, from: RetryFrom) -> Result<RunId, StoreError> {
         let asking = caller.clone();
-        let retry = self
-            .transaction_as(caller, "retry a run", move |mut tx| async move {
-                let retry = retry::plan_retry(&mut tx, &asking, run, from).await?;
-                Ok((retry, tx))
-            })
-            .await?;
-        self.wakeups.hint(Timestamp::UNIX_EPOCH);
-        Ok(retry)
+        self.transaction_as(caller, "retry a run", move |mut tx| async move {
+            let retry = retry::plan_retry(&mut tx, &asking, run, from).await?;
+            Ok((retry, tx))
+        })
+        .await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Partitions made ahead and dropped whole; guards forgotten when they are too old to matter.
 //!
-//! Executors do not own the tables: what they may do to them is in the functions of migration 0007, one partition and
-//! one short transaction a call. Rows that fell into a default partition go in small bites.
+//! Executors do not own the tables: what they may do to them is in the functions of migrations 0007 and 0009, one
+//! partition and one short transaction a call. Rows that fell into a default partition go in bites.
 
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ const BITES: usize = 50;
 pub struct Retention {
     pub history: Duration,
     pub outbox: Duration,
+    /// Above it the outbox loses its oldest hours early, told or not, but never the one that is being written: that
+    /// is where events go, and they cannot be refused. When it alone is larger, it goes as soon as it is over.
+    pub outbox_bytes: u64,
 }
 
 /// Makes what is missing of the coming days and hours.
@@ -48,10 +51,11 @@ impl Store {
         make_partitions(&mut connection).await
     }
 
-    /// Drops history partitions older than kept, unless a run in flight has an id within; outbox partitions; expired
-    /// `received` rows and acknowledged messages as old as history, in small bites.
+    /// Drops history partitions older than kept, unless a run in flight has an id within; outbox partitions that are
+    /// older, or more than there is room for; expired `received` rows and acknowledged messages as old as history, in
+    /// small bites.
     ///
-    /// Events that are dropped before they were told are told of as one `events.gap` for each agent.
+    /// Events that are dropped before they were told are told of as one `events.gap` for each agent and hour.
     pub async fn drop_old(&self, kept: Retention) -> Result<(), StoreError> {
         let (history, outbox) = (kept.history.as_secs_f64(), kept.outbox.as_secs_f64());
         loop {
@@ -68,12 +72,38 @@ impl Store {
                 .await
                 .doing("drop old events")?;
             let Some(partition) = dropped else { break };
-            tracing::info!(partition, "dropped outbox partition {partition}");
+            tracing::info!(partition, "dropped old events of {partition}");
         }
-        self.forget_rows(history, outbox).await
+        self.shrink_outbox(kept.outbox_bytes).await?;
+        self.forget_rows(history).await
     }
 
-    async fn forget_rows(&self, history: f64, outbox: f64) -> Result<(), StoreError> {
+    async fn shrink_outbox(&self, max_bytes: u64) -> Result<(), StoreError> {
+        let max = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        loop {
+            let shrunk = sqlx::query!(r#"select dropped, bytes as "bytes!" from shrink_outbox($1)"#, max)
+                .fetch_one(&self.pool)
+                .await
+                .doing("shrink the outbox")?;
+            let Some(partition) = shrunk.dropped else {
+                if shrunk.bytes > max {
+                    tracing::warn!(
+                        "events of this hour alone take {} bytes of the {max_bytes} that the outbox may have; they stay \
+                         until the hour is over",
+                        shrunk.bytes
+                    );
+                }
+                return Ok(());
+            };
+            tracing::warn!(
+                partition,
+                "the outbox took {} bytes of {max_bytes}: dropped its oldest hour, {partition}",
+                shrunk.bytes
+            );
+        }
+    }
+
+    async fn forget_rows(&self, history: f64) -> Result<(), StoreError> {
         in_bites(|| async move {
             sqlx::query!(
                 "
@@ -91,25 +121,6 @@ impl Store {
             .execute(&self.pool)
             .await
             .doing("forget old history")
-        })
-        .await?;
-        in_bites(|| async move {
-            sqlx::query!(
-                "
-                delete from outbox_default
-                where ctid = any (array (
-                    select outbox_default.ctid
-                    from outbox_default
-                    where outbox_default.at < now() - make_interval(secs => $1)
-                    limit $2
-                ))
-                ",
-                outbox,
-                BITE,
-            )
-            .execute(&self.pool)
-            .await
-            .doing("forget old events")
         })
         .await?;
         in_bites(|| async move {

@@ -19,8 +19,22 @@ use sqlx::{
 
 use crate::{Store, StoreError, error::Doing as _};
 
-/// The channel that executors listen to. Payload: microseconds since 1970 of the earliest instant to look at.
+/// The channel that executors listen to. Payload: microseconds since 1970 of the earliest instant to look at, or
+/// [`CLAIMABLE`]; a program one version back takes anything else for "look at once", which is right.
 pub const CHANNEL: &str = "ordinaut_due";
+
+const CLAIMABLE: &str = "claimable";
+
+/// What a hint is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hint {
+    /// Something is due then, or earlier; runs may be pending, too.
+    Due(Timestamp),
+    /// Runs are pending; nothing is due that was not.
+    Claimable,
+}
+
+const LOOK_NOW: Hint = Hint::Due(Timestamp::UNIX_EPOCH);
 
 /// How close hints may follow each other.
 const PACE: Duration = Duration::from_millis(5);
@@ -37,8 +51,8 @@ pub struct Wakeups {
 /// What is not sent yet.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The earliest instant hinted at.
-    earliest: Option<Timestamp>,
+    /// The foremost of what was hinted at.
+    hint: Option<Hint>,
     /// Somebody is about to send it.
     sending: bool,
     last_sent: Option<Instant>,
@@ -52,8 +66,17 @@ impl Wakeups {
 
     /// Says that something is due at `at`, or earlier. Returns at once; a lost hint costs one poll.
     pub fn hint(&self, at: Timestamp) {
+        self.send(Hint::Due(at));
+    }
+
+    /// Says that there is something to claim.
+    pub(crate) fn hint_claimable(&self) {
+        self.send(Hint::Claimable);
+    }
+
+    fn send(&self, hint: Hint) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.earliest = Some(waiting.earliest.map_or(at, |earliest| earliest.min(at)));
+        waiting.hint = Some(waiting.hint.map_or(hint, |other| other.min(hint)));
         if !waiting.sending {
             waiting.sending = true;
             // Not joined: it ends by itself within its limits, and losing it costs one poll.
@@ -65,11 +88,12 @@ impl Wakeups {
     async fn send_all(self) {
         while let Some(pause) = self.pause() {
             tokio::time::sleep(pause).await;
-            let Some(at) = self.take() else { continue };
-            let sent = sqlx::query("select pg_notify($1, $2)")
-                .bind(CHANNEL)
-                .bind(at.as_microsecond().to_string())
-                .execute(&self.pool);
+            let Some(hint) = self.take() else { continue };
+            let payload = match hint {
+                Hint::Due(at) => at.as_microsecond().to_string(),
+                Hint::Claimable => CLAIMABLE.to_owned(),
+            };
+            let sent = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(&self.pool);
             match tokio::time::timeout(SEND_LIMIT, sent).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
@@ -83,17 +107,17 @@ impl Wakeups {
     /// How long to wait before the next one goes out; `None`, and the sender is over, when there is none.
     fn pause(&self) -> Option<Duration> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.earliest.is_none() {
+        if waiting.hint.is_none() {
             waiting.sending = false;
             return None;
         }
         Some(waiting.last_sent.map_or(Duration::ZERO, |sent| PACE.saturating_sub(sent.elapsed())))
     }
 
-    fn take(&self) -> Option<Timestamp> {
+    fn take(&self) -> Option<Hint> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.last_sent = Some(Instant::now());
-        waiting.earliest.take()
+        waiting.hint.take()
     }
 }
 
@@ -125,31 +149,30 @@ impl Store {
 }
 
 impl Listener {
-    /// The next hint: the earliest instant to look at. Reconnects by itself, and then answers with an instant long
-    /// past, which means: look now.
+    /// The next hint. Reconnects by itself, and then answers with an instant long past, which means: look now.
     ///
     /// `None` when `limit` has passed. Hints that have come in meanwhile are one. A server that is away is tried
     /// again at every call; a call that fails waits out its limit, so callers need no pause of their own.
     ///
     /// Cancel-safe: a hint is lost only together with the listener.
-    pub async fn next(&mut self, limit: Duration) -> Option<Timestamp> {
+    pub async fn next(&mut self, limit: Duration) -> Option<Hint> {
         let end = tokio::time::Instant::now() + limit;
         let first = match tokio::time::timeout_at(end, self.heard.try_recv()).await {
             Err(_elapsed) => return None,
-            Ok(Ok(Some(notification))) => instant_of(notification.payload()),
+            Ok(Ok(Some(notification))) => read(notification.payload()),
             // Connected again; whatever was hinted at meanwhile was not heard.
-            Ok(Ok(None)) => Timestamp::UNIX_EPOCH,
+            Ok(Ok(None)) => LOOK_NOW,
             Ok(Err(error)) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "the listener lost its connection");
                 tokio::time::timeout_at(end, self.reconnect()).await.ok()?;
-                Timestamp::UNIX_EPOCH
+                LOOK_NOW
             }
         };
-        let mut earliest = first;
+        let mut foremost = first;
         while let Some(notification) = self.heard.next_buffered() {
-            earliest = earliest.min(instant_of(notification.payload()));
+            foremost = foremost.min(read(notification.payload()));
         }
-        Some(earliest)
+        Some(foremost)
     }
 
     /// Tries until it listens again; ended from outside.
@@ -172,6 +195,9 @@ impl Listener {
 }
 
 /// A payload of another version means: look now.
-fn instant_of(payload: &str) -> Timestamp {
-    payload.parse().ok().and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+fn read(payload: &str) -> Hint {
+    if payload == CLAIMABLE {
+        return Hint::Claimable;
+    }
+    payload.parse().ok().and_then(|us| Timestamp::from_microsecond(us).ok()).map_or(LOOK_NOW, Hint::Due)
 }

@@ -4,16 +4,21 @@
 
 use std::{num::NonZeroU16, time::Duration};
 
-use ordinaut_schema::{id::TaskId, run::Verdict, schedule::ScheduleKind};
+use ordinaut_schema::{
+    id::{RunId, TaskId},
+    run::{RunState, Verdict},
+    schedule::ScheduleKind,
+};
 use ordinaut_store::{
     Caller, StoreError,
     claims::{ClaimedRun, Lease},
     conclusions::Conclusion,
+    runs::Cancelling,
     tasks::Inserted,
     testing::{Fixture, accepted_with},
 };
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 async fn manual_task(f: &Fixture, title: &str, fields: Value) -> TaskId {
@@ -121,4 +126,69 @@ async fn a_run_left_blocked_with_room_is_admitted_by_the_sweep() {
     assert!(claim(&f).await.is_empty());
     assert_eq!(f.executor.admit_blocked(100).await.unwrap(), 1);
     assert_eq!(claim(&f).await.len(), 1);
+}
+
+/// The state of a run, once it is that one.
+async fn becomes(f: &Fixture, run: RunId, state: RunState) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let now = f.mcp.find_run(&Caller::local("test"), run).await.unwrap().state;
+        if now == state {
+            return;
+        }
+        assert!(Instant::now() < deadline, "run {run} is still {now}, not {state}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_cancel_could_not_admit_because_of_a_lock_is_admitted_when_that_is_gone() {
+    let (f, _database) = Fixture::fresh().await;
+    let local = Caller::local("test");
+    let task = manual_task(&f, "locked", json!({ "overlap": "queue" })).await;
+    let (first, _) = f.mcp.run_now(&local, task, "1", None).await.unwrap();
+    let (second, _) = f.mcp.run_now(&local, task, "2", None).await.unwrap();
+    let mut other = f.owner.begin().await.unwrap();
+    sqlx::query("select from task for update").execute(&mut *other).await.unwrap();
+    assert_eq!(f.mcp.cancel_run(&local, first, None).await.unwrap(), Cancelling::Cancelled);
+    f.until_waiting(1).await;
+    assert_eq!(f.mcp.find_run(&local, second).await.unwrap().state, RunState::Blocked);
+    other.rollback().await.unwrap();
+    becomes(&f, second, RunState::Pending).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_enters_while_the_one_before_it_ends_is_not_left_behind() {
+    for fields in [json!({ "overlap": "queue" }), json!({ "overlap": "allow", "concurrency_key": "one" })] {
+        let (f, _database) = Fixture::fresh().await;
+        let local = Caller::local("test");
+        let task = manual_task(&f, "passing", fields).await;
+        f.mcp.run_now(&local, task, "1", None).await.unwrap();
+        let first = claim(&f).await.remove(0);
+        // A conclusion that has looked for whom to admit, and is not committed.
+        sqlx::raw_sql(
+            "create function hold_back() returns trigger language plpgsql as $$
+             begin
+                 perform pg_advisory_xact_lock(7);
+                 return null;
+             end $$;
+             create constraint trigger hold_back after delete on due_work
+             deferrable initially deferred for each row execute function hold_back();",
+        )
+        .execute(&f.owner)
+        .await
+        .unwrap();
+        let mut holding = f.owner.acquire().await.unwrap();
+        sqlx::query("select pg_advisory_lock(7)").execute(&mut *holding).await.unwrap();
+        let (executor, concluding) = (f.clone(), first.clone());
+        let concluding = tokio::spawn(async move { succeed(&executor, &concluding).await });
+        f.until_waiting(1).await;
+
+        let (second, _) = f.mcp.run_now(&local, task, "2", None).await.unwrap();
+        f.until_waiting(2).await;
+        assert_eq!(f.mcp.find_run(&local, second).await.unwrap().state, RunState::Blocked);
+        sqlx::query("select pg_advisory_unlock(7)").execute(&mut *holding).await.unwrap();
+        concluding.await.unwrap();
+        becomes(&f, second, RunState::Pending).await;
+    }
 }

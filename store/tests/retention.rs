@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan as _};
 use ordinaut_schema::{
-    id::{OccurrenceKey, RunId},
+    id::{AgentId, OccurrenceKey, RunId},
     run::RunState,
     schedule::ScheduleKind,
 };
@@ -19,6 +19,11 @@ use ordinaut_store::{
 use tokio::task::JoinSet;
 
 const DAY: Duration = Duration::from_hours(24);
+
+/// Nothing but age makes anything go.
+fn by_age(days: u32) -> Retention {
+    Retention { history: days * DAY, outbox: DAY, outbox_bytes: u64::MAX }
+}
 
 async fn partitions(fixture: &Fixture, parent: &str) -> Vec<String> {
     sqlx::query_scalar("select inhrelid::regclass::text from pg_inherits where inhparent = $1::regclass order by 1")
@@ -60,6 +65,32 @@ async fn lies_in(fixture: &Fixture, run: RunId) -> Option<String> {
         .fetch_optional(&fixture.owner)
         .await
         .unwrap()
+}
+
+/// An untold event of so many hours ago.
+async fn event(fixture: &Fixture, agent: AgentId, hours: i32, topic: &str, payload: &str) {
+    sqlx::query(
+        "insert into outbox (at, agent_id, topic, payload)
+         values (date_trunc('hour', now()) - $1 * interval '1 hour' + interval '1 second', $2, $3, $4::jsonb)",
+    )
+    .bind(hours)
+    .bind(agent.uuid())
+    .bind(topic)
+    .bind(payload)
+    .execute(&fixture.owner)
+    .await
+    .unwrap();
+}
+
+/// The gaps that were told of: whose, how many events, from which day; the largest first.
+async fn gaps(fixture: &Fixture) -> Vec<(sqlx::types::Uuid, i64, String)> {
+    sqlx::query_as(
+        "select agent_id, (payload ->> 'count')::bigint, (payload ->> 'from')::timestamptz::date::text
+         from outbox where topic = 'events.gap' order by 2 desc",
+    )
+    .fetch_all(&fixture.owner)
+    .await
+    .unwrap()
 }
 
 /// A database in which nobody made partitions ahead: all that is there is the default ones.
@@ -140,7 +171,7 @@ async fn what_the_default_partition_took_moves_to_the_one_made_for_it() {
     assert_eq!(lies_in(&fixture, ancient).await.as_deref(), Some("run_default"));
     assert_eq!(fixture.topics(Some(task.id)).await, ["task.created"], "the outbox moved along");
 
-    fixture.executor.drop_old(Retention { history: 30 * DAY, outbox: DAY }).await.unwrap();
+    fixture.executor.drop_old(by_age(30)).await.unwrap();
     assert_eq!(lies_in(&fixture, ancient).await, None);
     assert!(lies_in(&fixture, run).await.is_some());
 }
@@ -158,7 +189,7 @@ async fn old_history_goes_whole_except_under_a_run_in_flight() {
     let recent = history(&fixture, &task, now - 120.hours()).await;
     let waiting = fixture.plant_run(&task, &OccurrenceKey::manual("w"), now - 984.hours(), RunState::Waiting).await;
 
-    let retention = Retention { history: 30 * DAY, outbox: DAY };
+    let retention = by_age(30);
     fixture.executor.drop_old(retention).await.unwrap();
     assert_eq!(lies_in(&fixture, gone).await, None);
     assert!(lies_in(&fixture, kept).await.is_some(), "a run of that day is not over yet");
@@ -178,38 +209,79 @@ async fn events_that_are_dropped_untold_leave_one_gap_for_each_agent() {
         .execute(&fixture.owner)
         .await
         .unwrap();
-    for (agent, topic, payload) in [
-        (Caller::LOCAL_AGENT, "task.created", "{}"),
-        (
-            Caller::LOCAL_AGENT,
-            "events.gap",
-            r#"{"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "count": 5}"#,
-        ),
-        (other.agent, "task.created", "{}"),
-    ] {
-        sqlx::query(
-            "insert into outbox (at, agent_id, topic, payload)
-             values (date_trunc('hour', now()) - interval '29 hours 30 minutes', $1, $2, $3::jsonb)",
-        )
-        .bind(agent.uuid())
-        .bind(topic)
-        .bind(payload)
-        .execute(&fixture.owner)
-        .await
-        .unwrap();
-    }
-    fixture.executor.drop_old(Retention { history: 30 * DAY, outbox: DAY }).await.unwrap();
+    event(&fixture, Caller::LOCAL_AGENT, 29, "task.created", "{}").await;
+    let lost = r#"{"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z", "count": 5}"#;
+    event(&fixture, Caller::LOCAL_AGENT, 29, "events.gap", lost).await;
+    event(&fixture, other.agent, 29, "task.created", "{}").await;
+    fixture.executor.drop_old(by_age(30)).await.unwrap();
     assert_eq!(partitions(&fixture, "outbox").await, ["outbox_default"]);
-    let gaps: Vec<(sqlx::types::Uuid, i64, String)> = sqlx::query_as(
-        "select agent_id, (payload ->> 'count')::bigint, (payload ->> 'from')::timestamptz::date::text
-         from outbox where topic = 'events.gap' order by 2 desc",
-    )
-    .fetch_all(&fixture.owner)
-    .await
-    .unwrap();
+    let gaps = gaps(&fixture).await;
     assert_eq!(gaps.len(), 2);
     assert_eq!((gaps[0].0, gaps[0].1, gaps[0].2.as_str()), (Caller::LOCAL_AGENT.uuid(), 6, "2026-01-01"));
     assert_eq!((gaps[1].0, gaps[1].1), (other.agent.uuid(), 1));
+}
+
+#[tokio::test]
+async fn events_that_the_default_partition_took_do_not_go_without_a_gap() {
+    let (fixture, _database) = nothing_made().await;
+    for hours in [27, 28, 29] {
+        event(&fixture, Caller::LOCAL_AGENT, hours, "task.created", "{}").await;
+    }
+    event(&fixture, Caller::LOCAL_AGENT, 0, "task.paused", "{}").await;
+    fixture.executor.drop_old(by_age(30)).await.unwrap();
+    assert_eq!(fixture.topics(None).await, ["task.paused", "events.gap"]);
+    let gaps = gaps(&fixture).await;
+    assert_eq!((gaps.len(), gaps[0].0, gaps[0].1), (1, Caller::LOCAL_AGENT.uuid(), 3));
+}
+
+#[tokio::test]
+async fn an_outbox_that_is_too_large_loses_its_oldest_hours_early_and_never_the_one_being_written() {
+    let (fixture, _database) = nothing_made().await;
+    for hours in [-1, 0, 2, 3] {
+        sqlx::query("select make_partition('outbox', date_trunc('hour', now()) - $1 * interval '1 hour')")
+            .bind(hours)
+            .execute(&fixture.owner)
+            .await
+            .unwrap();
+    }
+    let hour = async |ago: i32| -> String {
+        sqlx::query_scalar("select partition_name('outbox', date_trunc('hour', now()) - $1 * interval '1 hour')")
+            .bind(ago)
+            .fetch_one(&fixture.owner)
+            .await
+            .unwrap()
+    };
+    let (oldest, older) = (hour(3).await, hour(2).await);
+    event(&fixture, Caller::LOCAL_AGENT, 3, "task.created", "{}").await;
+    // That one was told.
+    sqlx::query("update relay_position set xid = outbox.xid, id = outbox.id from outbox")
+        .execute(&fixture.owner)
+        .await
+        .unwrap();
+    event(&fixture, Caller::LOCAL_AGENT, 3, "task.created", "{}").await;
+    event(&fixture, Caller::LOCAL_AGENT, 2, "task.created", "{}").await;
+    let bytes: i64 =
+        sqlx::query_scalar("select sum(pg_total_relation_size(name::regclass))::bigint from outbox_hours()")
+            .fetch_one(&fixture.owner)
+            .await
+            .unwrap();
+    let room = |bytes: i64| Retention { outbox_bytes: u64::try_from(bytes).unwrap(), ..by_age(30) };
+
+    fixture.executor.drop_old(room(bytes)).await.unwrap();
+    assert!(gaps(&fixture).await.is_empty(), "there is room for all");
+    fixture.executor.drop_old(room(bytes - 1)).await.unwrap();
+    let left = partitions(&fixture, "outbox").await;
+    assert!(!left.contains(&oldest) && left.contains(&older), "{left:?}");
+    assert_eq!(gaps(&fixture).await.iter().map(|gap| gap.1).collect::<Vec<_>>(), [1], "what was told is not lost");
+
+    fixture.executor.drop_old(room(0)).await.unwrap();
+    let left = partitions(&fixture, "outbox").await;
+    assert!(!left.contains(&older) && left.contains(&hour(0).await), "{left:?}");
+    for call in ["shrink_outbox(0)", "tell_gap('select 1')", "drop_outbox_hour('task')"] {
+        let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("set role ordinaut_mcp; select {call}")));
+        let mut connection = fixture.owner.acquire().await.unwrap().detach();
+        assert!(refused.execute(&mut connection).await.is_err(), "{call}");
+    }
 }
 
 #[tokio::test]
@@ -232,7 +304,7 @@ async fn expired_guards_and_old_read_messages_are_forgotten() {
     .execute(&fixture.owner)
     .await
     .unwrap();
-    fixture.executor.drop_old(Retention { history: 50 * DAY, outbox: DAY }).await.unwrap();
+    fixture.executor.drop_old(by_age(50)).await.unwrap();
     let guards: i64 = sqlx::query_scalar("select count(*) from received").fetch_one(&fixture.owner).await.unwrap();
     assert_eq!(guards, 100);
     let messages: i64 = sqlx::query_scalar("select count(*) from inbox").fetch_one(&fixture.owner).await.unwrap();

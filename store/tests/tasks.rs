@@ -16,6 +16,7 @@ use ordinaut_store::{
     runs::RunFilter,
     tasks::{Inserted, Snooze, TaskFilter, TaskRecord, TaskRef},
     testing::{Fixture, accepted, accepted_with},
+    wakeups::Hint,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -515,6 +516,6 @@ async fn a_new_task_wakes_the_executors() {
     let mut listener = fixture.executor.listen().await.unwrap();
     let kept = hourly(&fixture, "Soon").await;
     let heard = listener.next(Duration::from_secs(20)).await.expect("a hint within 20 s");
-    assert!(heard <= kept.next_due_at.unwrap());
+    assert!(heard <= Hint::Due(kept.next_due_at.unwrap()));
     fixture.executor.find_task(&me(), &TaskRef::Id(kept.id)).await.unwrap();
 }

@@ -9,6 +9,7 @@ use ordinaut_schema::schedule::ScheduleKind;
 use ordinaut_store::{
     Caller,
     testing::{Fixture, accepted},
+    wakeups::Hint,
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -31,10 +32,10 @@ async fn a_burst_of_hints_is_heard_as_its_earliest() {
     let earliest = start + 2.hours();
     // One hint or several: the earliest instant of all is heard, and none before it (intervals count whole seconds).
     let mut heard = listener.next(LONG).await.expect("a hint within 30 s");
-    while heard > earliest + 30.minutes() {
+    while heard > Hint::Due(earliest + 30.minutes()) {
         heard = heard.min(listener.next(LONG).await.expect("a hint within 30 s"));
     }
-    assert!(heard >= earliest - 1.second());
+    assert!(heard >= Hint::Due(earliest - 1.second()));
 }
 
 #[tokio::test]
@@ -59,9 +60,22 @@ async fn a_listener_whose_connection_breaks_says_look_now_and_hears_again() {
     assert_eq!(ended, 1);
     let now = fixture.executor.now().await.unwrap();
     let heard = listener.next(LONG).await.expect("a broken connection is a hint");
-    assert!(heard < now, "whatever was missed is to be looked for now");
+    assert!(heard < Hint::Due(now), "whatever was missed is to be looked for now");
 
     let start = hint(&fixture, "After", "2h").await;
     let heard = listener.next(LONG).await.expect("a hint within 30 s");
-    assert!(heard >= start + 1.hour());
+    assert!(heard >= Hint::Due(start + 1.hour()));
+}
+
+#[tokio::test]
+async fn a_run_that_an_own_event_causes_is_hinted_at() {
+    let (fixture, _database) = Fixture::fresh().await;
+    let local = Caller::local("test");
+    let now = fixture.executor.now().await.unwrap();
+    let listening = accepted("Listening", (ScheduleKind::Event, "task.created"), now);
+    fixture.mcp.insert_task(&local, &listening, None).await.unwrap();
+    let mut listener = fixture.executor.listen().await.unwrap();
+    // Nothing of this one is ever due: what is hinted at is the run that its creation causes.
+    fixture.mcp.insert_task(&local, &accepted("Other", (ScheduleKind::Manual, ""), now), None).await.unwrap();
+    assert_eq!(listener.next(LONG).await, Some(Hint::Claimable));
 }

@@ -3,6 +3,9 @@
 //! Read as a consumer group: recorded and planned in one transaction, and acknowledged after its commit, so an entry
 //! is never lost between. What was acknowledged is deleted: the stream holds only what is still to be done. An entry that comes twice is recorded once: its id is the publisher's, or the entry's own.
 //! What cannot be read is acknowledged, logged, and kept on [`DEAD`] with the reason.
+//!
+//! A reader that drains leaves the group; one that crashed is taken out by the others, once its entries are claimed
+//! over (`readers`).
 
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ use tracing::{info, warn};
 
 use super::{BLOCK, DEAD, EventsError, INBOUND, Work, keep_working, until};
 use crate::{metrics, worker::chain};
+
+mod readers;
 
 const GROUP: &str = "ordinaut";
 const BATCH: usize = 64;
@@ -67,6 +72,7 @@ impl Inbound<'_> {
         while !drain.is_cancelled() {
             if self.swept_at.is_none_or(|at| at.elapsed() >= SWEEP) {
                 self.claim_abandoned(drain).await?;
+                readers::forget_gone(&mut self.connection, self.consumer, readers::GONE).await?;
                 self.swept_at = Some(Instant::now());
             }
             // Not raced with the drain: a read that is dropped may have been delivered. It ends within its BLOCK.

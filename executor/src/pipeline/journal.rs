@@ -160,8 +160,9 @@ impl Journal {
         if worth_it { self.flush().await } else { Ok(()) }
     }
 
-    /// Ends what is still open, because the run ends for `cause`: nothing in history is left as `started`.
-    pub fn close_open(&self, cause: &StepFailure, now: jiff::Timestamp) {
+    /// Ends what is still open, because the run ends: nothing in history is left as `started`. What failed before keeps
+    /// its error; the others get the one that `cause` has for them.
+    pub fn close_open(&self, now: jiff::Timestamp, cause: impl Fn(&StepRecord) -> StepFailure) {
         let mut book = self.book();
         let open: Vec<usize> =
             (0..book.records.len()).filter(|place| book.records[*place].state == StepState::Started).collect();
@@ -170,8 +171,7 @@ impl Journal {
             record.state = StepState::Failed;
             record.finished_at = Some(now);
             if record.error.is_none() {
-                let failure = StepFailure::new(cause.kind, cause.message.clone());
-                record.error = Some(failure.at_step(&record.step));
+                record.error = Some(cause(record).at_step(&record.step));
             }
             book.changes += 1;
             let change = book.changes;
@@ -179,16 +179,19 @@ impl Journal {
         }
     }
 
-    /// The failure that ended the run in an earlier attempt, if one did (`on_failure` may still be owed).
+    /// The failure that ended the run in an earlier attempt, if one did (`on_failure` may still be owed): one whose
+    /// outcome is unknown before any other.
     pub fn failure_of(&self, is_in_pipeline: impl Fn(&str) -> bool) -> Option<StepFailure> {
         self.read(|records| {
-            records.iter().find(|record| record.state == StepState::Failed && is_in_pipeline(&record.step)).map(
-                |record| {
+            let failures = records
+                .iter()
+                .filter(|record| record.state == StepState::Failed && is_in_pipeline(&record.step))
+                .map(|record| {
                     record.error.clone().unwrap_or_else(|| {
                         StepFailure::new(ErrorKind::OutcomeUnknown, "the step failed").at_step(&record.step)
                     })
-                },
-            )
+                });
+            failures.min_by_key(|failure| failure.kind != ErrorKind::OutcomeUnknown)
         })
     }
 }

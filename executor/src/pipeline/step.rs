@@ -309,7 +309,7 @@ impl Engine<'_> {
     }
 }
 
-fn unknown(why: &str) -> StepFailure {
+pub(super) fn unknown(why: &str) -> StepFailure {
     StepFailure::new(
         ErrorKind::OutcomeUnknown,
         format!(

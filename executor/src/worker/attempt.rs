@@ -161,7 +161,7 @@ async fn conclude(
         }
     }
     let steps = if verdict::is_final(&verdict) {
-        journal.close_open(&verdict::cause(&verdict), crew.around.clock.now());
+        journal.close_open(crew.around.clock.now(), |_open| verdict::cause(&verdict));
         journal.timeline()
     } else {
         Vec::new()

@@ -238,9 +238,26 @@ impl Web {
         self.keys(path).len()
     }
 
+    /// How many requests to a path were broken off by their caller.
+    pub fn abandoned(&self, path: &str) -> usize {
+        self.keys(&format!("abandoned {}", path.trim_start_matches('/'))).len()
+    }
+
     /// The idempotency keys of the requests to a path.
     pub fn keys(&self, path: &str) -> Vec<String> {
         self.seen.lock().unwrap().get(path.trim_start_matches('/')).cloned().unwrap_or_default()
+    }
+}
+
+/// A request without an answer; its caller went away when this is dropped.
+struct Abandoned {
+    seen: Seen,
+    path: String,
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.seen.lock().unwrap().entry(format!("abandoned {}", self.path)).or_default().push(String::new());
     }
 }
 
@@ -253,7 +270,10 @@ async fn answer(State(seen): State<Seen>, Path(path): Path<String>, headers: Hea
         keys.len()
     };
     match path.as_str() {
-        "hang-once" if hits == 1 => pending().await,
+        "hang-once" if hits == 1 => {
+            let _abandoned = Abandoned { seen, path };
+            pending().await
+        }
         "fail-twice" if hits <= 2 => (StatusCode::INTERNAL_SERVER_ERROR, "not yet"),
         _ => (StatusCode::OK, "fine"),
     }

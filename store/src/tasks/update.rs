@@ -19,6 +19,7 @@ use crate::{
 use super::{TaskRecord, TaskRef, counts_from, cursor, fields, has_clock, lock_task, tell_task, topic};
 
 /// What an update asks for.
+#[derive(Clone)]
 struct Update {
     task: TaskId,
     accepted: Accepted,

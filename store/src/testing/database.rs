@@ -82,6 +82,17 @@ impl Database {
             .collect()
     }
 
+    /// Makes the database one that a program one version back migrated, as far as its own records say.
+    ///
+    /// # Panics
+    /// They cannot be changed.
+    pub async fn forget_last_migration(&self) {
+        sqlx::query("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)")
+            .execute(&self.pool)
+            .await
+            .expect("a migration can be forgotten");
+    }
+
     /// How many runs are not over.
     ///
     /// # Panics

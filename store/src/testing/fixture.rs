@@ -1,5 +1,7 @@
 //! Fixtures over real PostgreSQL: a database of the test's own, seen in both roles and by its owner.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
@@ -12,7 +14,9 @@ use ordinaut_schema::{
     time::Zone,
 };
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use tokio::time::{Instant, sleep};
 
 use super::{Database, database};
 use crate::{Caller, Role, Settings, Store, StoreError, tasks::TaskRecord};
@@ -62,6 +66,61 @@ impl Fixture {
         .fetch_all(&self.owner)
         .await
         .expect("the owner reads the outbox")
+    }
+
+    /// Makes the database refuse to give this run to another attempt.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn refuse_recovery(&self, run: RunId) {
+        sqlx::raw_sql(AssertSqlSafe(format!(
+            "create function refuse_recovery() returns trigger language plpgsql as $$
+             begin raise exception 'this one not'; end $$;
+             create trigger refuse_recovery before update on due_work
+             for each row when (new.run_id = '{run}' and new.crashes > old.crashes)
+             execute function refuse_recovery();"
+        )))
+        .execute(&self.owner)
+        .await
+        .expect("the owner makes a trigger");
+    }
+
+    /// Blocks a run although there is room, as an admission that was cut short leaves it.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn block_run(&self, run: RunId) {
+        sqlx::query("update due_work set state = 'blocked' where run_id = $1")
+            .bind(run.uuid())
+            .execute(&self.owner)
+            .await
+            .expect("the owner blocks a run");
+    }
+
+    /// Waits until so many sessions of this database wait for a lock.
+    ///
+    /// # Panics
+    /// They do not within half a minute.
+    pub async fn until_waiting(&self, sessions: i64) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let waiting = sqlx::query_scalar!(
+                r#"
+                select count(*) as "waiting!"
+                from pg_stat_activity
+                where datname = current_database()
+                  and wait_event_type = 'Lock'
+                "#
+            )
+            .fetch_one(&self.owner)
+            .await
+            .expect("the owner sees who waits");
+            if waiting == sessions {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{waiting} sessions wait for a lock, not {sessions}");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Puts a run into `due_work` in that state, without planning or claiming it.
