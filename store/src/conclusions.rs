@@ -142,7 +142,7 @@ async fn conclude(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]
         }
     }
     write_put_off(tx, &put_off).await?;
-    if put_off.iter().any(|it| it.retry.is_none()) {
+    if put_off.iter().any(|it| matches!(it.until, Resumes::AtOnce)) {
         claimable();
     }
     end_runs(tx, &ended).await?;
