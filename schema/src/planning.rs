@@ -34,6 +34,21 @@ pub struct Stretch {
     pub opened_at: Timestamp,
 }
 
+/// What the task's `dedupe_key` does to its occurrences: a clock's have one key, the same each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duplicates {
+    pub window: Duration,
+    /// The instant that the last run which took the key was for. Instants that runs were for are compared, not those
+    /// they were planned at: with a window as long as its period a task would miss a turn by milliseconds.
+    pub seen_at: Option<Timestamp>,
+}
+
+impl Duplicates {
+    fn has(&self, at: Timestamp) -> bool {
+        self.seen_at.is_some_and(|seen| at < seen.checked_add(self.window).unwrap_or(Timestamp::MAX))
+    }
+}
+
 /// How far a schedule has been followed, and what stands in its way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -53,6 +68,8 @@ pub struct Standing {
     pub live_runs: u32,
     /// Runs of the task that are not over, those that wait in its queue included.
     pub queued_runs: u32,
+    /// `None` without a `dedupe_key`.
+    pub duplicates: Option<Duplicates>,
 }
 
 /// An occurrence that becomes a run.
@@ -221,7 +238,7 @@ fn misfires(spec: &TaskSpec, fates: &mut [(Timestamp, Timestamp, Option<SkipReas
     }
 }
 
-/// What the runs that are not over mean for those that are due.
+/// What the runs that are not over, and those that took the same `dedupe_key`, mean for those that are due.
 fn overlaps(
     spec: &TaskSpec,
     standing: &Standing,
@@ -229,14 +246,22 @@ fn overlaps(
     plan: &mut Plan,
 ) {
     let mut queued = standing.queued_runs;
+    let mut duplicates = standing.duplicates;
     let backlog = spec.misfire == Misfire::RunAll && fates.len() > 1;
-    for (_, _, fate) in fates.iter_mut().filter(|(_, _, fate)| fate.is_none()) {
+    for (at, _, fate) in fates.iter_mut().filter(|(_, _, fate)| fate.is_none()) {
+        if duplicates.is_some_and(|duplicates| duplicates.has(*at)) {
+            *fate = Some(SkipReason::Duplicate);
+            continue;
+        }
         match spec.overlap {
             Overlap::Skip if standing.live_runs > 0 && !backlog => *fate = Some(SkipReason::Overlap),
             Overlap::Allow | Overlap::Skip => {}
             Overlap::Queue if queued >= spec.queue_limit.saturating_add(1) => *fate = Some(SkipReason::QueueFull),
             Overlap::Queue => queued += 1,
             Overlap::CancelRunning => plan.cancel_live = true,
+        }
+        if let (None, Some(duplicates)) = (*fate, &mut duplicates) {
+            duplicates.seen_at = Some(*at);
         }
     }
 }

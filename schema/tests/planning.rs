@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     id::TaskId,
     limits::Limits,
-    planning::{Plan, Standing, first_cursor, plan},
+    planning::{Duplicates, Plan, Standing, first_cursor, plan},
     run::SkipReason,
     schedule::{Misfire, Overlap, Schedule, ScheduleKind, ScheduleSource},
     task::TaskSpec,
@@ -136,6 +136,35 @@ fn an_occurrence_that_meets_a_live_run_is_skipped_or_queued_or_allowed() {
 }
 
 #[test]
+fn occurrences_within_the_window_of_a_run_with_their_key_are_skipped_as_duplicates() {
+    let window = Duration::from_mins(3);
+    let seen = |seen_at| Standing { duplicates: Some(Duplicates { window, seen_at }), ..standing() };
+    let all = |spec: &mut TaskSpec| spec.misfire = Misfire::RunAll;
+
+    let first = decide(all, &seen(None), minute(7));
+    assert_eq!(runs(&first), [minute(1), minute(4), minute(7)], "a window as long as three turns lets every third run");
+    assert_eq!(skips(&first), [(SkipReason::Duplicate, 2), (SkipReason::Duplicate, 2)]);
+
+    let second = decide(all, &seen(Some(minute(0))), minute(3));
+    assert_eq!((runs(&second), skips(&second)), (vec![minute(3)], vec![(SkipReason::Duplicate, 2)]));
+
+    // What is skipped for another reason takes no key, and a duplicate counts for nothing.
+    let live = Standing { live_runs: 1, queued_runs: 1, ..seen(None) };
+    assert_eq!(skips(&decide(|_| {}, &live, minute(1))), [(SkipReason::Overlap, 1)]);
+    let spent = decide(
+        |spec| {
+            all(spec);
+            spec.max_runs = Some(1);
+        },
+        &seen(Some(minute(0))),
+        minute(4),
+    );
+    assert_eq!((runs(&spent), spent.runs_planned), (vec![minute(3)], 1));
+    let cancelling = decide(|spec| spec.overlap = Overlap::CancelRunning, &seen(Some(minute(0))), minute(1));
+    assert!(!cancelling.cancel_live, "a duplicate makes nobody give way");
+}
+
+#[test]
 fn a_paused_tasks_occurrences_pass_and_resuming_never_catches_up() {
     let paused = Standing { paused: true, ..standing() };
     let passing = decide(|_| {}, &paused, minute(3));
@@ -230,8 +259,11 @@ fn standings() -> impl Strategy<Value = Standing> {
     let passes = prop::option::of((0_u64..120).prop_map(|n| (minute(n), SkipReason::Paused)));
     let snoozes = prop::option::of((1_u64..120).prop_map(minute));
     let resumes = prop::option::of((1_u64..120).prop_map(minute));
-    (passes, snoozes, resumes, any::<bool>(), 0_u32..5, 0_u32..3).prop_map(
-        |(pass, snoozed_until, resume_at, paused, skip_next, live)| Standing {
+    let windows = prop::option::of((1_u64..90, prop::option::of((0_u64..120).prop_map(minute))));
+    (passes, snoozes, resumes, any::<bool>(), 0_u32..5, 0_u32..3, windows).prop_map(
+        |(pass, snoozed_until, resume_at, paused, skip_next, live, window)| Standing {
+            duplicates: window
+                .map(|(window, seen_at)| Duplicates { window: Duration::from_secs(60 * window), seen_at }),
             pass,
             snoozed_until,
             resume_at: resume_at.filter(|_| paused),

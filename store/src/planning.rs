@@ -8,9 +8,9 @@ use ordinaut_schema::{
     event::Topic,
     id::{AgentId, OccurrenceKey, Shard, TaskId},
     limits::Limits,
-    planning::{Plan, Standing, Stretch, plan},
+    planning::{Duplicates, Plan, Standing, Stretch, plan},
     run::{SkipReason, Trigger},
-    task::{TaskSpec, TaskState},
+    task::{Dedupe, TaskSpec, TaskState},
 };
 use serde_json::json;
 use sqlx::{Postgres, Transaction, types::Uuid};
@@ -19,6 +19,7 @@ use crate::{
     Store,
     admission::{Live, LockedTask, NewRun, enter_runs, live_runs},
     connection::at,
+    duplicates::{Keys, key_of},
     error::{Doing as _, StoreError},
     inbound::trigger_own,
     outbox::{Told, tell},
@@ -48,6 +49,8 @@ struct DueTask {
     state: TaskState,
     standing: Standing,
     spec: Result<TaskSpec, String>,
+    /// The key of its occurrences: no event tells them apart.
+    dedupe: Option<Dedupe>,
 }
 
 /// A due task, decided.
@@ -91,11 +94,12 @@ async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Pl
     let mut entering = Vec::new();
     let mut skipped = Vec::new();
     let mut cancelling = Vec::new();
+    let mut keys = lock_keys(tx, &due).await?;
     for mut due in due {
         let live = live.get(&due.task.id).copied().unwrap_or_default();
         due.standing.live_runs = live.holders;
         due.standing.queued_runs = live.all();
-        let one = decide(due, live, now, &mut entering);
+        let one = decide(due, live, now, &mut keys, &mut entering);
         skipped.extend(one.plan.closed.iter().map(|stretch| Skipped::stretch(&one.task, stretch)));
         if one.plan.cancel_live {
             cancelling.push(one.task.id);
@@ -107,6 +111,7 @@ async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Pl
         take_turns_again(tx, &cancelling, &mut entering).await?;
     }
     move_cursors(tx, &decided).await?;
+    keys.write(tx).await?;
     enter_runs(tx, &entering).await?;
     let mut told = write_skipped(tx, &skipped).await?;
     told.extend(tell_changes(tx, &decided).await?);
@@ -122,6 +127,11 @@ async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Pl
         next_due_at: next_due(tx).await?,
         now: Some(now),
     })
+}
+
+/// Locks the ledger rows of what these tasks' runs are known by. After the tasks, as everyone does.
+async fn lock_keys(tx: &mut Transaction<'_, Postgres>, due: &[DueTask]) -> Result<Keys, StoreError> {
+    Keys::lock(tx, due.iter().filter_map(|due| Some((due.task.agent, due.dedupe.as_ref()?.key.clone())))).await
 }
 
 /// Decides anew whose turn it is, of tasks whose live runs were just cancelled: those that were idle are gone.
@@ -142,8 +152,13 @@ async fn take_turns_again(
 }
 
 /// Asks the plan, and turns its occurrences into runs. A schedule that cannot be followed pauses its task.
-fn decide(due: DueTask, live: Live, now: Timestamp, entering: &mut Vec<NewRun>) -> Decided {
-    let DueTask { task, title, state, standing, spec } = due;
+fn decide(due: DueTask, live: Live, now: Timestamp, keys: &mut Keys, entering: &mut Vec<NewRun>) -> Decided {
+    let DueTask { task, title, state, mut standing, spec, dedupe } = due;
+    // Now, not when the rows were locked: a task before this one may have taken the key.
+    standing.duplicates = dedupe.as_ref().map(|Dedupe { key, window }| Duplicates {
+        window: *window,
+        seen_at: keys.seen(task.agent, key).map(|seen| seen.occurrence_at),
+    });
     let planned = spec.and_then(|spec| {
         let schedule = spec.schedule(&Limits::DEFAULT).map_err(|faults| faults.to_string())?;
         let plan = plan(task.id, &spec, &schedule, &standing, now).map_err(|gave_up| gave_up.to_string())?;
@@ -170,6 +185,9 @@ fn decide(due: DueTask, live: Live, now: Timestamp, entering: &mut Vec<NewRun>) 
         run.serial = planned.serial;
         run.blocked = planned.serial && taken;
         taken = true;
+        if let Some(Dedupe { key, .. }) = &dedupe {
+            keys.take(task.agent, key, run.id, run.occurrence_at, now);
+        }
         entering.push(run);
     }
     let state = match state {
@@ -204,7 +222,9 @@ async fn lock_due(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Vec<
                     count: u32::try_from(count).unwrap_or(0),
                     opened_at: opened_at.to_jiff(),
                 });
+            let spec = TaskSpec::from_stored(row.definition).map_err(|error| error.to_string());
             Ok(DueTask {
+                dedupe: spec.as_ref().ok().and_then(|spec| key_of(spec, id, None, None)),
                 task: LockedTask {
                     id,
                     shard: Shard(u8::try_from(row.shard).unwrap_or(0)),
@@ -225,8 +245,9 @@ async fn lock_due(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Vec<
                     open_stretch: stretch,
                     live_runs: 0,
                     queued_runs: 0,
+                    duplicates: None,
                 },
-                spec: TaskSpec::from_stored(row.definition).map_err(|error| error.to_string()),
+                spec,
             })
         })
         .collect()

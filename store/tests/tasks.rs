@@ -499,7 +499,7 @@ async fn cancelling_a_task_gives_its_key_to_the_next_that_waits() {
     let mut runs = Vec::new();
     for title in ["First", "Second"] {
         let task = keep(&fixture, &accepted_with(title, MANUAL, now(&fixture).await, with_key.clone())).await;
-        let (run, _) = fixture.mcp.run_now(&me(), task.id, title, None).await.unwrap();
+        let run = fixture.mcp.run_now(&me(), task.id, title, None).await.unwrap().run;
         runs.push((task.id, run));
     }
     let state = async |run| fixture.mcp.find_run(&me(), run).await.unwrap().state;

@@ -310,7 +310,7 @@ pub(super) const fn skip_meaning(reason: SkipReason) -> &'static str {
         SkipReason::QueueFull => "the task's queue was full",
         SkipReason::Paused => "the task was paused",
         SkipReason::Snoozed => "the task was snoozed",
-        SkipReason::Duplicate => "the same had run within the dedupe window",
+        SkipReason::Duplicate => "a run with the same dedupe_key was there within its window",
         SkipReason::Budget => "the day's budget was spent",
     }
 }

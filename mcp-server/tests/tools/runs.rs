@@ -64,3 +64,18 @@ async fn a_run_that_is_not_there_is_refused_as_such() {
     assert!(refused.text.contains("list_runs"), "{}", refused.text);
     assert_eq!(chat.refused("get_run", json!({})).await.faults(), [("$.run", "missing_field")]);
 }
+
+#[tokio::test]
+async fn a_run_asked_for_twice_under_one_dedupe_key_is_answered_with_the_first() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({ "dedupe_key": "briefing" }))).await;
+    let first = chat.ok("run_now", json!({ "task": "briefing" })).await;
+    let second = chat.call("run_now", json!({ "task": "briefing", "wait": 1 })).await;
+    assert!(!second.refused, "{}", second.text);
+    assert_eq!(second.content["outcome"], "duplicate");
+    assert_eq!(second.content["duplicate_of"], first["run"]["id"]);
+    assert_eq!(second.content["run"]["state"], "pending");
+    assert!(second.text.contains("Nothing was started") && second.text.contains("less than 1h ago"), "{}", second.text);
+    let listed = chat.ok("list_runs", json!({ "task": "briefing" })).await;
+    assert_eq!(listed["runs"][0]["skip_reason"], "duplicate");
+}

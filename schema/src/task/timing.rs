@@ -1,5 +1,7 @@
 //! When a task is due: the fields of its schedule, read, zoned, and judged against the present.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
     time::{Zone, short, with_offset},
 };
 
-use super::{Acceptance, ZoneSource};
+use super::{Acceptance, TaskSpec, ZoneSource};
 
 /// The schedule of a definition and what bounds it.
 pub(super) struct Timing {
@@ -182,7 +184,7 @@ fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
     }
     let now_text = present(now, &timing.zone);
     // An occurrence at `starts_at` itself counts.
-    let before_start = timing.starts_at.and_then(|at| at.checked_sub(std::time::Duration::from_nanos(1)).ok());
+    let before_start = timing.starts_at.and_then(|at| at.checked_sub(Duration::from_nanos(1)).ok());
     match schedule.next_after(before_start.map_or(now, |at| at.max(now))) {
         Ok(Some(first)) => {
             if let Some(ends_at) = timing.ends_at.filter(|ends_at| first >= *ends_at) {
@@ -210,19 +212,40 @@ fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
     }
 }
 
+const DAY: Duration = Duration::from_hours(24);
+
 /// Occurrences looked at when the least gap is asked for.
 const SAMPLE: usize = 20;
 
 /// Refuses a schedule whose occurrences come faster than `least`, which `costly` steps ask for.
 pub(super) fn judge_interval(fields: &mut Fields<'_, '_>, timing: &Timing, against: Acceptance<'_>, costly: &str) {
     let least = against.limits.min_costly_interval;
-    let Some(Ok(upcoming)) = timing.schedule.as_ref().map(|it| it.upcoming(against.now, timing.ends_at, SAMPLE)) else {
-        return;
-    };
-    let gaps = upcoming.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at).unsigned_abs());
-    if let Some(gap) = gaps.min().filter(|gap| *gap < least) {
+    if let Some(gap) = least_gap(timing, against).filter(|gap| *gap < least) {
         let message =
             format!("it fires every {}, and a task that uses `{costly}` at most every {}", short(gap), short(least));
         fields.fault("schedule_expr", FaultCode::Limit, message);
     }
+}
+
+/// The least time between two occurrences that come next; `None` where there are not two.
+fn least_gap(timing: &Timing, against: Acceptance<'_>) -> Option<Duration> {
+    let upcoming = timing.schedule.as_ref()?.upcoming(against.now, timing.ends_at, SAMPLE).ok()?;
+    upcoming.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at).unsigned_abs()).min()
+}
+
+/// Says that a `dedupe_key`, which is the same for every occurrence of a clock, leaves out some of them.
+pub(super) fn warn_of_duplicates(timing: &Timing, policies: &TaskSpec, against: Acceptance<'_>) -> Option<String> {
+    policies.dedupe_key.as_ref()?;
+    let (window, gap) = (policies.dedupe_window(), least_gap(timing, against)?);
+    // A day is an hour shorter where the clock goes forward.
+    let forward = Duration::from_hours(if timing.kind != ScheduleKind::Interval && gap >= DAY { 1 } else { 0 });
+    let gap = gap - forward;
+    (window > gap).then(|| {
+        format!(
+            "$.dedupe_window: occurrences are as little as {} apart and have the same `dedupe_key`, so for {} after \
+             a run the others are skipped as duplicates",
+            short(gap),
+            short(window)
+        )
+    })
 }

@@ -110,9 +110,12 @@ fn input() -> Value {
             ("priority", count("1 first, 9 last; default 5", (1, 9), 5)),
             (
                 "dedupe_key",
-                text("Kept with the task; this version does not leave out duplicates by it yet", "daily-report"),
+                text(
+                    "While a run with the same key is younger than dedupe_window, others are skipped; for all your tasks unless ${task.id} is in it",
+                    "order-${event.payload.id}",
+                ),
             ),
-            ("dedupe_window", text("See dedupe_key", "1h")),
+            ("dedupe_window", text("Default 1h", "10m")),
             ("run_timeout", text("Limit of a whole run; default 1h", "30m")),
             (
                 "pause_after_failures",
