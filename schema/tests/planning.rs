@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     id::TaskId,
     limits::Limits,
-    planning::{Duplicates, Plan, Standing, first_cursor, plan},
+    planning::{Duplicates, Plan, Reach, Standing, first_cursor, plan},
     run::SkipReason,
     schedule::{Misfire, Overlap, Schedule, ScheduleKind, ScheduleSource},
     task::TaskSpec,
@@ -47,9 +47,13 @@ fn standing() -> Standing {
 }
 
 fn decide(change: impl FnOnce(&mut TaskSpec), standing: &Standing, now: Timestamp) -> Plan {
+    reach(Reach::Due, change, standing, now)
+}
+
+fn reach(reach: Reach, change: impl FnOnce(&mut TaskSpec), standing: &Standing, now: Timestamp) -> Plan {
     let (mut spec, schedule) = every_minute();
     change(&mut spec);
-    plan(TaskId::new(), &spec, &schedule, standing, now).expect("an interval never gives up")
+    plan(TaskId::new(), &spec, &schedule, standing, now, reach).expect("an interval never gives up")
 }
 
 fn runs(plan: &Plan) -> Vec<Timestamp> {
@@ -229,6 +233,26 @@ fn skipping_the_next_two_skips_two() {
 }
 
 #[test]
+fn before_another_schedule_follows_every_occurrence_that_has_been_is_settled() {
+    // Held back by jitter: it runs now.
+    let jittered = reach(Reach::Passed, |spec| spec.jitter = Some(Duration::from_mins(1)), &standing(), minute(1));
+    assert_eq!((runs(&jittered), jittered.next_occurrence_at), (vec![minute(1)], Some(minute(2))));
+
+    // Held back by a snooze: skipped, as those it was to pass over; the snooze stands for what comes.
+    let snoozed = Standing { snoozed_until: Some(minute(5)), ..standing() };
+    let settled = reach(Reach::Passed, |_| {}, &snoozed, minute(3));
+    assert_eq!((runs(&settled), skips(&settled)), (vec![], vec![(SkipReason::Snoozed, 3)]));
+    assert_eq!((settled.next_occurrence_at, settled.snoozed_until), (Some(minute(4)), Some(minute(5))));
+    // One that is over has its run.
+    let over = reach(Reach::Passed, |_| {}, &snoozed, minute(5));
+    assert_eq!((runs(&over), over.snoozed_until), (vec![minute(1)], None));
+
+    // Paused: as far as now, not as far as the planner last looked.
+    let paused = reach(Reach::Passed, |_| {}, &Standing { paused: true, ..standing() }, minute(2));
+    assert_eq!((skips(&paused), paused.next_occurrence_at), (vec![(SkipReason::Paused, 2)], Some(minute(3))));
+}
+
+#[test]
 fn a_schedule_ends_at_its_end_or_after_its_last_run() {
     let ends = decide(|spec| spec.ends_at = Some(minute(2)), &standing(), minute(1));
     assert!(ends.ended && ends.next_due_at.is_none());
@@ -282,12 +306,14 @@ proptest! {
     fn every_occurrence_passed_is_covered_exactly_once(
         standing in standings(),
         late in 0_u64..300,
+        settles in any::<bool>(),
         misfire in prop_oneof![Just(Misfire::RunLatest), Just(Misfire::RunAll), Just(Misfire::Skip)],
         overlap in prop_oneof![
             Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Allow), Just(Overlap::CancelRunning)
         ],
     ) {
-        let plan = decide(|spec| { spec.misfire = misfire; spec.overlap = overlap; }, &standing, minute(late));
+        let change = |spec: &mut TaskSpec| { spec.misfire = misfire; spec.overlap = overlap; };
+        let plan = reach(if settles { Reach::Passed } else { Reach::Due }, change, &standing, minute(late));
         let mut covered: Vec<Timestamp> = runs(&plan);
         for stretch in plan.closed.iter().chain(&plan.open) {
             let from = u64::try_from(stretch.from.duration_since(instant(ANCHOR)).as_secs() / 60).unwrap();
@@ -296,6 +322,7 @@ proptest! {
         }
         covered.sort();
         let next = plan.next_occurrence_at.expect("an interval never ends");
+        prop_assert!(!settles || next > minute(late), "nothing that has been is left to a schedule that is gone");
         let passed: Vec<Timestamp> = (1..10_000).map(minute).take_while(|at| *at < next).collect();
         prop_assert_eq!(covered, passed);
     }

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     event::Topic,
     fault::nearest,
-    id::{AgentId, TaskId},
+    id::{AgentId, Shard, TaskId},
     planning::{Stretch, first_cursor},
     schedule::ScheduleKind,
     task::{Accepted, TaskSpec, TaskState, title_key},
@@ -29,10 +29,12 @@ use sqlx::{Postgres, Transaction};
 
 use crate::{
     Caller, Store, StoreError,
+    admission::LockedTask,
     connection::plan_each_time,
     error::Doing as _,
     inbound::trigger_own,
     outbox::{Told, tell},
+    skips::{Skipped, write_skipped},
 };
 
 use self::row::{TaskRow, read_spec};
@@ -287,6 +289,15 @@ async fn tell_task(
     tell(tx, &told).await?;
     trigger_own(tx, &told).await?;
     Ok(record)
+}
+
+/// Writes a task's open stretch to history, before its columns are emptied.
+async fn write_stretch(tx: &mut Transaction<'_, Postgres>, task: &TaskRecord) -> Result<(), StoreError> {
+    let Some(stretch) = &task.open_stretch else { return Ok(()) };
+    let revision = i32::try_from(task.revision).unwrap_or(i32::MAX);
+    let locked = LockedTask { id: task.id, shard: Shard::default(), agent: task.agent, revision };
+    let told = write_skipped(tx, &[Skipped::stretch(&locked, stretch)]).await?;
+    trigger_own(tx, &told).await
 }
 
 /// The fields of a JSON object literal.

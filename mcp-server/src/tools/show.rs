@@ -82,6 +82,15 @@ impl Timing {
         next
     }
 
+    /// The first of the occurrences that `skip` passes over.
+    pub(super) fn skipped(&self, task: &TaskRecord, count: usize) -> Vec<Next> {
+        let count = count.min(task.skip_next as usize);
+        let (Some(schedule), Some(first)) = (&self.schedule, task.next_occurrence_at) else { return Vec::new() };
+        let before = first.checked_sub(std::time::Duration::from_nanos(1)).unwrap_or(first);
+        let upcoming = schedule.upcoming(before, task.spec.ends_at, count).unwrap_or_default();
+        upcoming.iter().map(|it| Next::shown_in(it, &self.zone)).collect()
+    }
+
     /// Runs a day, reckoned from the occurrences after `now`; `None` where that says nothing.
     pub(super) fn runs_per_day(&self, spec: &TaskSpec, now: Timestamp) -> Option<f64> {
         let schedule = self.schedule.as_ref()?;
