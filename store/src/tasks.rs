@@ -22,7 +22,7 @@ use ordinaut_schema::{
     id::{AgentId, Shard, TaskId},
     planning::{Stretch, first_cursor},
     schedule::ScheduleKind,
-    task::{Accepted, TaskSpec, TaskState, title_key},
+    task::{Accepted, TaskSpec, TaskState, ZoneSource, title_key},
 };
 use serde_json::{Map, Value, json};
 use sqlx::{Postgres, Transaction};
@@ -65,6 +65,8 @@ pub struct TaskRecord {
     pub next_due_at: Option<Timestamp>,
     pub last_occurrence_at: Option<Timestamp>,
     pub runs_planned: u64,
+    /// Why its zone is what it is; unknown of tasks that were kept before that was.
+    pub zone_source: Option<ZoneSource>,
     pub paused_because: Option<String>,
     pub resume_at: Option<Timestamp>,
     pub snoozed_until: Option<Timestamp>,

@@ -79,3 +79,29 @@ async fn a_run_asked_for_twice_under_one_dedupe_key_is_answered_with_the_first()
     let listed = chat.ok("list_runs", json!({ "task": "briefing" })).await;
     assert_eq!(listed["runs"][0]["skip_reason"], "duplicate");
 }
+
+#[tokio::test]
+async fn a_tasks_health_counts_its_last_twenty_occurrences_with_those_being_skipped() {
+    let chat = Chat::start().await;
+    let definition = json!({ "schedule_kind": "interval", "schedule_expr": "1h", "overlap": "allow" });
+    chat.ok("create_task", task("Briefing", definition)).await;
+    let health = async || chat.ok("get_task", json!({ "task": "briefing" })).await;
+    assert_eq!(health().await["health"], "It has not run yet.");
+    // Failed, and its retry goes on: one occurrence.
+    let first = chat.ok("run_now", json!({ "task": "briefing" })).await["run"]["id"].as_str().unwrap().to_owned();
+    chat.ok("cancel_run", json!({ "run": first })).await;
+    assert_eq!(health().await["health"], "Of the last 1 occurrence: 1 cancelled.");
+    chat.ok("retry_run", json!({ "run": first })).await;
+    assert_eq!(health().await["health"], "Of the last 1 occurrence: 1 pending.");
+    chat.store.skipping("Briefing", 3).await;
+    let shown = health().await;
+    assert_eq!(shown["health"], "Of the last 4 occurrences: 3 skipped: overlap, 1 pending.");
+    assert_eq!(
+        (&shown["open_stretch"]["reason"], &shown["open_stretch"]["occurrences"]),
+        (&json!("overlap"), &json!(3))
+    );
+    assert_eq!(shown["task"]["next"].as_array().unwrap().len(), 3);
+    assert_eq!(shown["last_runs"].as_array().unwrap().len(), 2);
+    chat.store.skipping("Briefing", 5000).await;
+    assert_eq!(health().await["health"], "Of the last 20 occurrences: 20 skipped: overlap.");
+}

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     event::Topic,
     id::TaskId,
-    task::{Accepted, TaskSpec, TaskState, title_key},
+    task::{Accepted, TaskSpec, TaskState, ZoneSource, title_key},
 };
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
@@ -189,6 +189,7 @@ async fn write_revision(
             end,
             snoozed_until = $10,
             skip_next = $11,
+            zone_source = $12,
             stretch_reason = case when $4 in ('active', 'paused') then stretch_reason end,
             stretch_from = case when $4 in ('active', 'paused') then stretch_from end,
             stretch_to = case when $4 in ('active', 'paused') then stretch_to end,
@@ -208,11 +209,17 @@ async fn write_revision(
         at(cursor.next_due_at) as _,
         at(cursor.snoozed_until) as _,
         i32::try_from(cursor.skip_next).unwrap_or(i32::MAX),
+        zone_source(old, &asked.accepted).map(ZoneSource::as_str),
     )
     .execute(&mut **tx)
     .await
     .doing("write a new revision")?;
     Ok(())
+}
+
+/// Why the zone is what it is. A definition read back names it whoever chose it: that is no new choice.
+fn zone_source(old: &TaskRecord, new: &Accepted) -> Option<ZoneSource> {
+    if old.spec.timezone == new.spec.timezone { old.zone_source } else { Some(new.zone_source) }
 }
 
 /// Whether both yield the same occurrences at the same moments.

@@ -231,7 +231,7 @@ async fn same_title(desk: &Desk, definition: &Value) -> Option<TaskRecord> {
 
 async fn created(desk: &Desk, task: &TaskRecord, accepted: &Accepted) -> Answer {
     let answer = Answer::new().with("outcome", "created").line(format!("Created {}.", named(task)));
-    let (answer, mut warnings) = echo(answer, desk, task, Some(accepted.zone_source));
+    let (answer, mut warnings) = echo(answer, desk, task);
     warnings.extend(accepted.warnings.iter().cloned());
     warnings.extend(desk.warnings().await);
     answer.warn(&warnings)
@@ -240,7 +240,7 @@ async fn created(desk: &Desk, task: &TaskRecord, accepted: &Accepted) -> Answer 
 async fn existed(desk: &Desk, task: &TaskRecord, why: &str) -> Answer {
     let answer =
         Answer::new().with("outcome", "existed").line(format!("{} existed: {why}. Nothing was changed.", named(task)));
-    let (answer, mut warnings) = echo(answer, desk, task, None);
+    let (answer, mut warnings) = echo(answer, desk, task);
     warnings.extend(desk.warnings().await);
     answer.warn(&warnings)
 }

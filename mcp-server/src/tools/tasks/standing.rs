@@ -165,7 +165,7 @@ pub(super) async fn cancel(mut call: Call) -> Result<Answer, ToolError> {
 }
 
 async fn written(desk: &Desk, task: &TaskRecord, outcome: &str, first: String) -> Answer {
-    let (answer, mut warnings) = echo(Answer::new().with("outcome", outcome).line(first), desk, task, None);
+    let (answer, mut warnings) = echo(Answer::new().with("outcome", outcome).line(first), desk, task);
     warnings.extend(desk.warnings().await);
     answer.warn(&warnings)
 }

@@ -87,14 +87,13 @@ pub(super) async fn update_task(mut call: Call) -> Result<Answer, ToolError> {
     } else {
         format!("Changed {}.", named(&task))
     };
-    let source = Some(accepted.zone_source);
     let answer = Answer::new()
         .with("outcome", if differences.is_empty() { "unchanged" } else { "updated" })
         .with("changed", differences.iter().map(Change::json).collect::<Vec<_>>())
         .line(first)
         .lines(differences.iter().map(Change::line))
         .lines(consequences(&old, &task));
-    let (answer, mut warnings) = echo(answer, &desk, &task, source);
+    let (answer, mut warnings) = echo(answer, &desk, &task);
     warnings.extend(accepted.warnings);
     warnings.extend(desk.warnings().await);
     Ok(answer.warn(&warnings))
