@@ -268,6 +268,29 @@ fn every_policy_is_read() {
 }
 
 #[test]
+fn a_bare_name_in_an_event_filter_is_told_where_the_payload_is() {
+    let listening = |filter: &str| {
+        with(json!({"schedule_kind": "event", "schedule_expr": "a.b", "event_filter": filter, "params": {"most": 3}}))
+    };
+    let found = fault(&listening("n > 3"));
+    assert_eq!((found.path.as_str(), found.suggestion.as_deref()), ("$.event_filter", Some("event.payload.n")));
+    assert!(found.message.contains("what the event carries is in `event.payload`"), "{found}");
+    assert_eq!(fault(&listening("event.payload.n > most")).suggestion.as_deref(), Some("params.most"));
+    accepted(&listening("event.payload.n > params.most"));
+}
+
+#[test]
+fn a_once_that_has_gone_by_is_shown_in_its_zone() {
+    let gone = fault(&with(json!({"schedule_kind": "once", "schedule_expr": "2026-11-23T08:00"})));
+    assert_eq!(gone.code, FaultCode::InThePast);
+    for said in ["`2026-11-23T08:00:00+02:00` has gone by", "it is now 2026-11-23T08:30:00+02:00"] {
+        assert!(gone.message.contains(said), "{gone}");
+    }
+    let example = fault(&with(json!({"starts_at": "soon"})));
+    assert!(example.message.contains("`2026-11-24T08:30` or `2026-11-24T08:30:00+02:00`"), "{example}");
+}
+
+#[test]
 fn a_dedupe_key_names_params_event_and_task_and_nothing_that_is_known_later() {
     let keyed = |key: &str| with(json!({"params": {"city": "x"}, "dedupe_key": key}));
     for key in ["daily", "${params.city}", "${task.id}-${task.title}", "$${literal"] {

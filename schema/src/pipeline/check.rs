@@ -39,7 +39,12 @@ struct Place {
     position: usize,
     in_foreach: bool,
     on_failure: bool,
+    /// In `event_filter`, where what the event carries is meant more often than not.
+    of_event: bool,
 }
+
+/// Before any step.
+const BEFORE: Place = Place { position: 0, in_foreach: false, on_failure: false, of_event: false };
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(
@@ -91,14 +96,13 @@ impl<'a> Checker<'a> {
 
     /// The scope's names in `event_filter`: no step has run.
     pub(crate) fn event_filter(&mut self, text: &str, path: &str) {
-        self.bare(text, path, Place { position: 0, in_foreach: false, on_failure: false });
+        self.bare(text, path, Place { of_event: true, ..BEFORE });
     }
 
     /// The templates of a `dedupe_key`.
     pub(crate) fn dedupe_key(&mut self, text: &str, path: &str, has_event: bool) {
-        let place = Place { position: 0, in_foreach: false, on_failure: false };
         let (found, named) = (self.faults.as_slice().len(), names(text));
-        self.text(text, path, place);
+        self.text(text, path, BEFORE);
         if self.faults.as_slice().len() > found {
             return;
         }
@@ -116,7 +120,7 @@ impl<'a> Checker<'a> {
     }
 
     fn step(&mut self, step: &Step, path: &str, position: usize, on_failure: bool) {
-        let outside = Place { position, in_foreach: false, on_failure };
+        let outside = Place { position, on_failure, ..BEFORE };
         let inside = Place { in_foreach: step.foreach.is_some(), ..outside };
         if !step.uses.is_empty() {
             match action::judge_name(&step.uses, &child(path, "uses"), self.catalogue) {
@@ -298,14 +302,17 @@ impl<'a> Checker<'a> {
             Some(format!("steps.{name}{rest}"))
         } else if self.params.contains_key(name) {
             Some(format!("params.{name}{rest}"))
+        } else if place.of_event {
+            Some(format!("event.payload.{name}{rest}"))
         } else {
             nearest(name, Scope::NAMES).map(|near| format!("{near}{rest}"))
         };
+        let payload = if place.of_event { " what the event carries is in `event.payload`;" } else { "" };
         let fault = Fault::new(
             path,
             FaultCode::UnknownReference,
             format!(
-                "`{name}` names nothing here; a text is written '{name}'; names start with {}",
+                "`{name}` names nothing here;{payload} a text is written '{name}'; names start with {}",
                 Scope::NAMES.join(", ")
             ),
         );

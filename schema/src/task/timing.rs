@@ -8,7 +8,7 @@ use crate::{
     fault::{Fault, FaultCode, nearest},
     fields::Fields,
     schedule::{GaveUp, Schedule, ScheduleKind, ScheduleSource},
-    time::{Zone, short, with_offset},
+    time::{Zone, short, tomorrow, with_offset},
 };
 
 use super::{Acceptance, TaskSpec, ZoneSource};
@@ -32,9 +32,8 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, against: Acceptance<'_>, warning
     let (zone, zone_source) = zone(fields, against);
     // A zone that is wrong is one fault: it must not make a second, that there is none.
     let usable = zone.clone().or_else(|| fields.has("timezone").then(Zone::utc));
-    let starts_at = instant(fields, "starts_at", usable.as_ref());
-    let ends_at = instant(fields, "ends_at", usable.as_ref());
-    let anchored_at = instant(fields, "anchored_at", usable.as_ref());
+    let mut read = |name| instant(fields, name, usable.as_ref(), against.now);
+    let (starts_at, ends_at, anchored_at) = (read("starts_at"), read("ends_at"), read("anchored_at"));
     let anchor = anchored_at.or(starts_at).unwrap_or(against.now);
     let anchor = Timestamp::from_second(anchor.as_second()).unwrap_or(anchor);
     let event_filter = fields.text("event_filter").map(str::to_owned);
@@ -130,14 +129,14 @@ fn used(schedule: Option<&Schedule>, zone: Option<Zone>, source: ZoneSource) -> 
 }
 
 /// An ISO 8601 instant; a civil time is read in the task's zone.
-fn instant(fields: &mut Fields<'_, '_>, name: &'static str, zone: Option<&Zone>) -> Option<Timestamp> {
+fn instant(fields: &mut Fields<'_, '_>, name: &'static str, zone: Option<&Zone>, now: Timestamp) -> Option<Timestamp> {
     let text = fields.text(name)?.trim();
     if let Ok(at) = text.parse() {
         return Some(at);
     }
     let Ok(civil) = text.parse::<DateTime>() else {
-        let message =
-            format!("`{text}` is no instant; write one such as `2027-01-31T09:00` or `2027-01-31T09:00:00+02:00`");
+        let (with_offset, civil) = tomorrow(now, zone.unwrap_or(&Zone::utc()));
+        let message = format!("`{text}` is no instant; write one such as `{civil}` or `{with_offset}`");
         fields.fault(name, FaultCode::BadInstant, message);
         return None;
     };
@@ -197,8 +196,9 @@ fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
             }
         }
         Ok(None) if timing.kind == ScheduleKind::Once => {
-            let message =
-                format!("`{}` has gone by: it is now {now_text}; name a later instant", schedule.normalised());
+            let at = schedule.next_after(Timestamp::MIN).ok().flatten();
+            let at = at.map_or_else(|| schedule.normalised().to_owned(), |at| with_offset(at, &timing.zone));
+            let message = format!("`{at}` has gone by: it is now {now_text}; name a later instant");
             fields.fault("schedule_expr", FaultCode::InThePast, message);
         }
         Ok(None) => {
