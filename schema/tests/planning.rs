@@ -348,3 +348,166 @@ proptest! {
         prop_assert!(second.next_due_at > Some(now));
     }
 }
+
+/// What may be done to a task between two looks of the planner, and how many minutes later.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Look,
+    Pause(Option<u64>),
+    Resume,
+    SnoozeFor(u64),
+    Skip(u32),
+    RunStarts,
+    RunsEnd,
+    Settle,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<(u64, Deed)>> {
+    let deed = prop_oneof![
+        4 => Just(Deed::Look),
+        1 => prop::option::of(1_u64..30).prop_map(Deed::Pause),
+        1 => Just(Deed::Resume),
+        1 => (1_u64..30).prop_map(Deed::SnoozeFor),
+        1 => (1_u32..4).prop_map(Deed::Skip),
+        1 => Just(Deed::RunStarts),
+        1 => Just(Deed::RunsEnd),
+        1 => Just(Deed::Settle),
+    ];
+    prop::collection::vec((0_u64..20, deed), 1..40)
+}
+
+/// A task, as the store would keep it, with what came of its occurrences.
+struct Kept {
+    standing: Standing,
+    next_due_at: Option<Timestamp>,
+    ran: Vec<Timestamp>,
+    written: Vec<(Timestamp, u32)>,
+}
+
+impl Kept {
+    fn look(&mut self, spec: &TaskSpec, schedule: &Schedule, now: Timestamp, how: Reach) {
+        let standing = self.standing.clone();
+        let plan = plan(TaskId::new(), spec, schedule, &standing, now, how).unwrap();
+        self.ran.extend(runs(&plan));
+        self.written.extend(plan.closed.iter().map(|stretch| (stretch.from, stretch.count)));
+        self.standing = Standing {
+            next_occurrence_at: plan.next_occurrence_at,
+            last_occurrence_at: plan.last_occurrence_at,
+            runs_planned: plan.runs_planned,
+            snoozed_until: plan.snoozed_until,
+            skip_next: plan.skip_next,
+            open_stretch: plan.open,
+            paused: standing.paused && !plan.resumed,
+            resume_at: standing.resume_at.filter(|_| !plan.resumed),
+            pass: standing.pass.filter(|(until, _)| *until > now),
+            ..standing
+        };
+        self.next_due_at = plan.next_due_at;
+    }
+}
+
+proptest! {
+    /// Over a whole life of pauses, snoozes, skips, overlaps and edits, each occurrence is in the ledger once.
+    #[test]
+    fn whatever_is_done_to_a_task_its_runs_and_stretches_are_its_occurrences(
+        deeds in deeds(),
+        overlap in prop_oneof![Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Allow)],
+        misfire in prop_oneof![Just(Misfire::RunLatest), Just(Misfire::RunAll), Just(Misfire::Skip)],
+    ) {
+        let (mut spec, schedule) = every_minute();
+        (spec.overlap, spec.misfire) = (overlap, misfire);
+        let mut task = Kept { standing: standing(), next_due_at: Some(minute(1)), ran: vec![], written: vec![] };
+        let mut now = minute(0);
+        for (minutes, deed) in deeds {
+            now += Duration::from_secs(60 * minutes + 1);
+            let due = task.standing.next_occurrence_at.unwrap();
+            match deed {
+                Deed::Look => task.look(&spec, &schedule, now, Reach::Due),
+                Deed::Settle => task.look(&spec, &schedule, now, Reach::Passed),
+                Deed::Pause(until) => {
+                    task.standing.paused = true;
+                    task.standing.resume_at = until.map(|minutes| now + Duration::from_secs(60 * minutes));
+                }
+                Deed::Resume if task.standing.paused => {
+                    task.standing.paused = false;
+                    task.standing.resume_at = None;
+                    task.standing.pass = Some((now, SkipReason::Paused));
+                }
+                Deed::SnoozeFor(minutes) if !task.standing.paused => {
+                    let until = now + Duration::from_secs(60 * minutes);
+                    task.standing.snoozed_until = Some(until).filter(|until| due < *until);
+                }
+                Deed::Skip(count) if !task.standing.paused => task.standing.skip_next = count,
+                Deed::RunStarts => (task.standing.live_runs, task.standing.queued_runs) = (1, 1),
+                Deed::RunsEnd => (task.standing.live_runs, task.standing.queued_runs) = (0, 0),
+                Deed::Resume | Deed::SnoozeFor(_) | Deed::Skip(_) => {}
+            }
+        }
+        let mut covered = task.ran.clone();
+        let open = task.standing.open_stretch.map(|open| (open.from, open.count));
+        for (from, count) in task.written.iter().copied().chain(open) {
+            covered.extend((0..count).map(|n| from + Duration::from_secs(60 * u64::from(n))));
+        }
+        covered.sort();
+        let next = task.standing.next_occurrence_at.unwrap();
+        let passed: Vec<Timestamp> = (1..10_000).map(minute).take_while(|at| *at < next).collect();
+        prop_assert_eq!(covered, passed);
+        prop_assert_eq!(task.standing.runs_planned, task.ran.len() as u64);
+    }
+
+    /// A planner that looks whenever it was told to writes every stretch within the hour, and a minute at most is
+    /// between an occurrence and the ledger.
+    #[test]
+    fn a_planner_that_looks_when_it_is_told_to_leaves_no_stretch_open_for_longer_than_an_hour(
+        paused in any::<bool>(),
+        live in any::<bool>(),
+        until in prop::option::of(1_u64..200),
+    ) {
+        let (spec, schedule) = every_minute();
+        let busy = u32::from(live);
+        let start = Standing {
+            paused,
+            resume_at: until.filter(|_| paused).map(minute),
+            live_runs: busy,
+            queued_runs: busy,
+            ..standing()
+        };
+        let mut task = Kept { standing: start, next_due_at: Some(minute(1)), ran: vec![], written: vec![] };
+        while let Some(now) = task.next_due_at.filter(|due| *due < minute(300)) {
+            task.look(&spec, &schedule, now, Reach::Due);
+            prop_assert!(task.next_due_at > Some(now), "it gets on");
+            prop_assert!(task.standing.next_occurrence_at > Some(now), "all that has been is decided");
+            if let Some(open) = task.standing.open_stretch {
+                prop_assert!(now < open.opened_at + Duration::from_hours(1));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_end_is_compared_with_the_occurrence_before_jitter() {
+    let spec = |spec: &mut TaskSpec| {
+        spec.jitter = Some(Duration::from_secs(30));
+        spec.ends_at = Some(minute(1) + Duration::from_nanos(1));
+    };
+    // However late jitter makes the last one, it runs.
+    let plan = decide(spec, &standing(), minute(2));
+    assert_eq!((runs(&plan), plan.ended), (vec![minute(1)], true));
+    assert!(plan.runs[0].due_at >= minute(1) && plan.runs[0].due_at < minute(1) + Duration::from_secs(30));
+}
+
+#[test]
+fn occurrences_that_are_skipped_do_not_count_for_max_runs() {
+    let live = Standing { live_runs: 1, queued_runs: 1, ..standing() };
+    let skipped = decide(|spec| spec.max_runs = Some(1), &live, minute(1));
+    assert_eq!((skipped.runs_planned, skipped.ended), (0, false));
+    let late = decide(
+        |spec| {
+            spec.max_runs = Some(2);
+            spec.misfire = Misfire::RunAll;
+        },
+        &Standing { runs_planned: 1, ..standing() },
+        minute(5),
+    );
+    assert_eq!((runs(&late), late.ended, late.next_due_at), (vec![minute(1)], true, None));
+}
