@@ -4,8 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use ordinaut_schema::{id::EventId, run::RunState, time::parse_duration};
-use ordinaut_store::tasks::TaskRef;
+use ordinaut_schema::{
+    id::{EventId, RunId},
+    run::RunState,
+    time::{parse_duration, short},
+};
+use ordinaut_store::tasks::{TaskRecord, TaskRef};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -45,7 +49,11 @@ pub(crate) async fn run(session: &Session, options: &Run, out: Out) -> Result<Ex
     let request = options.request_id.clone().unwrap_or_else(|| format!("cli-{}", EventId::new()));
     let params: Map<String, Value> = options.params.iter().cloned().collect();
     let params = Some(params).filter(|params| !params.is_empty());
-    let (id, existed) = store.run_now(caller, task.id, &request, params).await?;
+    let asked = store.run_now(caller, task.id, &request, params).await?;
+    if let Some(first) = asked.duplicate_of {
+        return duplicate(&task, asked.run, first, out);
+    }
+    let (id, existed) = (asked.run, asked.existed);
     if !options.wait {
         if out.is_json() {
             out.json(&json!({ "id": id, "task_id": task.id, "task": task.spec.title, "existed": existed }))?;
@@ -68,6 +76,21 @@ pub(crate) async fn run(session: &Session, options: &Run, out: Out) -> Result<Ex
     }
     let succeeded = over.state == RunState::Succeeded;
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed as u8) })
+}
+
+/// The task's `dedupe_key` was taken: nothing runs, and nothing is waited for.
+fn duplicate(task: &TaskRecord, skipped: RunId, first: RunId, out: Out) -> Result<ExitCode, Failure> {
+    if out.is_json() {
+        let answer = json!({ "id": skipped, "task_id": task.id, "task": task.spec.title, "duplicate_of": first });
+        out.json(&answer)?;
+    } else {
+        let (title, window) = (clean(&task.spec.title), short(task.spec.dedupe_window()));
+        out.line(format!(
+            "{title}: nothing was started; run {first} took its dedupe_key less than {window} ago; \
+             `ordinaut runs {first}` shows it"
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use ordinaut_schema::{
     limits::Limits,
-    task::{TaskSpec, TaskState},
+    task::{TaskSpec, TaskState, ZoneSource},
     time::Zone,
 };
 use ordinaut_store::tasks::{TaskFilter, TaskRecord, TaskRef};
@@ -79,6 +79,7 @@ fn show(task: &TaskRecord, zone: &Zone, now: Timestamp, out: Out) -> Result<(), 
         ("id", task.id.to_string()),
         ("state", task.state.to_string()),
         ("schedule", sentence(&task.spec)),
+        ("zone", zone(task)),
         ("revision", task.revision.to_string()),
         ("runs planned", task.runs_planned.to_string()),
         ("created", at(task.created_at)),
@@ -103,6 +104,18 @@ fn show(task: &TaskRecord, zone: &Zone, now: Timestamp, out: Out) -> Result<(), 
     out.line(format!("\n{}", yaml(&task.spec.to_definition())?.trim_end()))
 }
 
+/// The zone of a task, and why it is that one.
+fn zone(task: &TaskRecord) -> String {
+    let why = task.zone_source.and_then(|source| match source {
+        ZoneSource::Task => Some("as defined"),
+        ZoneSource::Agent => Some("the agent's"),
+        ZoneSource::Machine => Some("this machine's"),
+        ZoneSource::Configuration => Some("ORDINAUT_TIMEZONE"),
+        ZoneSource::NotNeeded => None,
+    });
+    why.map_or_else(|| task.spec.timezone.clone(), |why| format!("{} ({why})", task.spec.timezone))
+}
+
 pub(crate) fn to_json(task: &TaskRecord) -> Value {
     json!({
         "id": task.id,
@@ -113,6 +126,7 @@ pub(crate) fn to_json(task: &TaskRecord) -> Value {
             "kind": task.spec.schedule_kind,
             "expr": task.spec.schedule_expr,
             "timezone": task.spec.timezone,
+            "timezone_source": task.zone_source,
             "sentence": sentence(&task.spec),
         },
         "next_occurrence_at": task.next_occurrence_at,

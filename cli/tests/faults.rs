@@ -185,7 +185,7 @@ async fn a_restarted_postgres_is_found_again() {
             lab.store.run_now(&me(), task, &format!("after {n}"), None).await.ok()
         })
         .await
-        .0;
+        .run;
         assert_eq!(lab.end_of(run).await.state, RunState::Succeeded);
     }
     assert!(executor.try_wait().unwrap().is_none(), "the executor itself never ended");

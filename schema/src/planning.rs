@@ -34,6 +34,21 @@ pub struct Stretch {
     pub opened_at: Timestamp,
 }
 
+/// What the task's `dedupe_key` does to its occurrences: a clock's have one key, the same each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duplicates {
+    pub window: Duration,
+    /// The instant that the last run which took the key was for. Instants that runs were for are compared, not those
+    /// they were planned at: with a window as long as its period a task would miss a turn by milliseconds.
+    pub seen_at: Option<Timestamp>,
+}
+
+impl Duplicates {
+    fn has(&self, at: Timestamp) -> bool {
+        self.seen_at.is_some_and(|seen| at < seen.checked_add(self.window).unwrap_or(Timestamp::MAX))
+    }
+}
+
 /// How far a schedule has been followed, and what stands in its way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -53,6 +68,8 @@ pub struct Standing {
     pub live_runs: u32,
     /// Runs of the task that are not over, those that wait in its queue included.
     pub queued_runs: u32,
+    /// `None` without a `dedupe_key`.
+    pub duplicates: Option<Duplicates>,
 }
 
 /// An occurrence that becomes a run.
@@ -104,7 +121,17 @@ pub fn first_cursor(
     Ok(Some((next, due_at(task, spec, schedule, next)?)))
 }
 
-/// Decides every occurrence that is due by `now`.
+/// How far a plan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// What is due.
+    Due,
+    /// Every occurrence that has been, because another schedule is to follow: jitter holds none back any more, and the
+    /// one that a snooze held back is skipped as snoozed. The snooze itself stands.
+    Passed,
+}
+
+/// Decides every occurrence up to `now` that `reach` takes in.
 ///
 /// # Errors
 /// The schedule gave up; the caller pauses the task and says so.
@@ -114,6 +141,7 @@ pub fn plan(
     schedule: &Schedule,
     standing: &Standing,
     now: Timestamp,
+    reach: Reach,
 ) -> Result<Plan, GaveUp> {
     let mut plan = Plan {
         last_occurrence_at: standing.last_occurrence_at,
@@ -128,7 +156,11 @@ pub fn plan(
     let mut next_due = None;
     while let Some(occurrence) = next {
         let due_at = held.unwrap_or(Timestamp::MIN).max(due_at(task, spec, schedule, occurrence)?);
-        if due_at > now || due.len() == VISIT {
+        let reached = match reach {
+            Reach::Due => due_at <= now,
+            Reach::Passed => occurrence <= now,
+        };
+        if !reached || due.len() == VISIT {
             next_due = Some(due_at);
             plan.snoozed_until = held;
             break;
@@ -138,14 +170,17 @@ pub fn plan(
         held = None;
     }
     let complete = due.len() < VISIT;
+    // What the snooze held back is decided here; until when it holds is not.
+    let holding = standing.snoozed_until.filter(|until| reach == Reach::Passed && *until > now);
+    plan.snoozed_until = plan.snoozed_until.or(holding);
     plan.next_occurrence_at = next;
 
     let resumed = standing.paused && standing.resume_at.is_some_and(|at| at <= now);
     let mut fates: Vec<(Timestamp, Timestamp, Option<SkipReason>)> = due
         .iter()
-        .map(|&(at, due_at)| (at, due_at, passed(spec, standing, &mut plan.skip_next, at, due_at, now)))
+        .map(|&(at, due_at)| (at, due_at, passed(spec, standing, holding, &mut plan.skip_next, at, due_at, now)))
         .collect();
-    misfires(spec, &mut fates, complete, standing.snoozed_until.is_some());
+    misfires(spec, &mut fates, complete, standing.snoozed_until.is_some() && holding.is_none());
     overlaps(spec, standing, &mut fates, &mut plan);
 
     for (at, due_at, fate) in fates {
@@ -164,10 +199,12 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Whether an occurrence passes by: paused, snoozed, or too late.
+/// Whether an occurrence passes by: paused, snoozed (also the first of them, where the snooze is still `holding`), or
+/// too late.
 fn passed(
     spec: &TaskSpec,
     standing: &Standing,
+    holding: Option<Timestamp>,
     skip_next: &mut u32,
     at: Timestamp,
     due_at: Timestamp,
@@ -187,7 +224,7 @@ fn passed(
     }
     // Held back by a snooze: the first occurrence fires at its end, those between are skipped.
     if let Some(until) = standing.snoozed_until
-        && standing.next_occurrence_at != Some(at)
+        && (standing.next_occurrence_at != Some(at) || holding.is_some())
         && at <= until
     {
         return Some(SkipReason::Snoozed);
@@ -221,7 +258,7 @@ fn misfires(spec: &TaskSpec, fates: &mut [(Timestamp, Timestamp, Option<SkipReas
     }
 }
 
-/// What the runs that are not over mean for those that are due.
+/// What the runs that are not over, and those that took the same `dedupe_key`, mean for those that are due.
 fn overlaps(
     spec: &TaskSpec,
     standing: &Standing,
@@ -229,14 +266,22 @@ fn overlaps(
     plan: &mut Plan,
 ) {
     let mut queued = standing.queued_runs;
+    let mut duplicates = standing.duplicates;
     let backlog = spec.misfire == Misfire::RunAll && fates.len() > 1;
-    for (_, _, fate) in fates.iter_mut().filter(|(_, _, fate)| fate.is_none()) {
+    for (at, _, fate) in fates.iter_mut().filter(|(_, _, fate)| fate.is_none()) {
+        if duplicates.is_some_and(|duplicates| duplicates.has(*at)) {
+            *fate = Some(SkipReason::Duplicate);
+            continue;
+        }
         match spec.overlap {
             Overlap::Skip if standing.live_runs > 0 && !backlog => *fate = Some(SkipReason::Overlap),
             Overlap::Allow | Overlap::Skip => {}
             Overlap::Queue if queued >= spec.queue_limit.saturating_add(1) => *fate = Some(SkipReason::QueueFull),
             Overlap::Queue => queued += 1,
             Overlap::CancelRunning => plan.cancel_live = true,
+        }
+        if let (None, Some(duplicates)) = (*fate, &mut duplicates) {
+            duplicates.seen_at = Some(*at);
         }
     }
 }

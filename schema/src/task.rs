@@ -7,9 +7,11 @@
 //! - `text` reads JSON and YAML; `shape` bounds what was read; `original` turns the ancestor's form into ours
 //! - `written` is the JSON Schema of what people write
 //! - `accept` notes every fault, with `timing` for the schedule; `definition` and `amend` go the other way
+//! - `dedupe` is what a `dedupe_key` comes to for one occurrence
 
 mod accept;
 mod amend;
+mod dedupe;
 mod definition;
 mod original;
 mod shape;
@@ -33,6 +35,8 @@ use crate::{
     schedule::{Misfire, Overlap, Schedule, ScheduleKind, ScheduleSource},
     time::{Zone, duration_text},
 };
+
+pub use dedupe::Dedupe;
 
 text_enum! {
     TaskState {
@@ -93,6 +97,7 @@ pub struct TaskSpec {
     pub concurrency_limit: u32,
     /// 1 (first) to 9; 5 by default.
     pub priority: u8,
+    /// A text with templates over `params`, `event` and `task`; see [`TaskSpec::dedupe`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dedupe_key: Option<String>,
     #[serde(default, with = "duration_text::option", skip_serializing_if = "Option::is_none")]

@@ -64,6 +64,13 @@ pub fn with_offset(at: Timestamp, zone: &Zone) -> String {
     at.display_with_offset(zone.rules.to_offset(at)).to_string()
 }
 
+/// Half past eight on the morning after `now`, as an example to follow: with offset, and as civil time.
+pub(crate) fn tomorrow(now: Timestamp, zone: &Zone) -> (String, String) {
+    let civil = zone.rules.to_datetime(now).date().saturating_add(jiff::ToSpan::day(1)).at(8, 30, 0, 0);
+    let at = zone.rules.to_ambiguous_timestamp(civil).compatible().unwrap_or(now);
+    (with_offset(at, zone), civil.strftime("%Y-%m-%dT%H:%M").to_string())
+}
+
 /// The shortest form people write: `90s`, `15m`, `1h30m`, `2d`; `0s` for nothing.
 pub fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();

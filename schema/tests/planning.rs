@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     id::TaskId,
     limits::Limits,
-    planning::{Plan, Standing, first_cursor, plan},
+    planning::{Duplicates, Plan, Reach, Standing, first_cursor, plan},
     run::SkipReason,
     schedule::{Misfire, Overlap, Schedule, ScheduleKind, ScheduleSource},
     task::TaskSpec,
@@ -47,9 +47,13 @@ fn standing() -> Standing {
 }
 
 fn decide(change: impl FnOnce(&mut TaskSpec), standing: &Standing, now: Timestamp) -> Plan {
+    reach(Reach::Due, change, standing, now)
+}
+
+fn reach(reach: Reach, change: impl FnOnce(&mut TaskSpec), standing: &Standing, now: Timestamp) -> Plan {
     let (mut spec, schedule) = every_minute();
     change(&mut spec);
-    plan(TaskId::new(), &spec, &schedule, standing, now).expect("an interval never gives up")
+    plan(TaskId::new(), &spec, &schedule, standing, now, reach).expect("an interval never gives up")
 }
 
 fn runs(plan: &Plan) -> Vec<Timestamp> {
@@ -136,6 +140,35 @@ fn an_occurrence_that_meets_a_live_run_is_skipped_or_queued_or_allowed() {
 }
 
 #[test]
+fn occurrences_within_the_window_of_a_run_with_their_key_are_skipped_as_duplicates() {
+    let window = Duration::from_mins(3);
+    let seen = |seen_at| Standing { duplicates: Some(Duplicates { window, seen_at }), ..standing() };
+    let all = |spec: &mut TaskSpec| spec.misfire = Misfire::RunAll;
+
+    let first = decide(all, &seen(None), minute(7));
+    assert_eq!(runs(&first), [minute(1), minute(4), minute(7)], "a window as long as three turns lets every third run");
+    assert_eq!(skips(&first), [(SkipReason::Duplicate, 2), (SkipReason::Duplicate, 2)]);
+
+    let second = decide(all, &seen(Some(minute(0))), minute(3));
+    assert_eq!((runs(&second), skips(&second)), (vec![minute(3)], vec![(SkipReason::Duplicate, 2)]));
+
+    // What is skipped for another reason takes no key, and a duplicate counts for nothing.
+    let live = Standing { live_runs: 1, queued_runs: 1, ..seen(None) };
+    assert_eq!(skips(&decide(|_| {}, &live, minute(1))), [(SkipReason::Overlap, 1)]);
+    let spent = decide(
+        |spec| {
+            all(spec);
+            spec.max_runs = Some(1);
+        },
+        &seen(Some(minute(0))),
+        minute(4),
+    );
+    assert_eq!((runs(&spent), spent.runs_planned), (vec![minute(3)], 1));
+    let cancelling = decide(|spec| spec.overlap = Overlap::CancelRunning, &seen(Some(minute(0))), minute(1));
+    assert!(!cancelling.cancel_live, "a duplicate makes nobody give way");
+}
+
+#[test]
 fn a_paused_tasks_occurrences_pass_and_resuming_never_catches_up() {
     let paused = Standing { paused: true, ..standing() };
     let passing = decide(|_| {}, &paused, minute(3));
@@ -200,6 +233,26 @@ fn skipping_the_next_two_skips_two() {
 }
 
 #[test]
+fn before_another_schedule_follows_every_occurrence_that_has_been_is_settled() {
+    // Held back by jitter: it runs now.
+    let jittered = reach(Reach::Passed, |spec| spec.jitter = Some(Duration::from_mins(1)), &standing(), minute(1));
+    assert_eq!((runs(&jittered), jittered.next_occurrence_at), (vec![minute(1)], Some(minute(2))));
+
+    // Held back by a snooze: skipped, as those it was to pass over; the snooze stands for what comes.
+    let snoozed = Standing { snoozed_until: Some(minute(5)), ..standing() };
+    let settled = reach(Reach::Passed, |_| {}, &snoozed, minute(3));
+    assert_eq!((runs(&settled), skips(&settled)), (vec![], vec![(SkipReason::Snoozed, 3)]));
+    assert_eq!((settled.next_occurrence_at, settled.snoozed_until), (Some(minute(4)), Some(minute(5))));
+    // One that is over has its run.
+    let over = reach(Reach::Passed, |_| {}, &snoozed, minute(5));
+    assert_eq!((runs(&over), over.snoozed_until), (vec![minute(1)], None));
+
+    // Paused: as far as now, not as far as the planner last looked.
+    let paused = reach(Reach::Passed, |_| {}, &Standing { paused: true, ..standing() }, minute(2));
+    assert_eq!((skips(&paused), paused.next_occurrence_at), (vec![(SkipReason::Paused, 2)], Some(minute(3))));
+}
+
+#[test]
 fn a_schedule_ends_at_its_end_or_after_its_last_run() {
     let ends = decide(|spec| spec.ends_at = Some(minute(2)), &standing(), minute(1));
     assert!(ends.ended && ends.next_due_at.is_none());
@@ -230,8 +283,11 @@ fn standings() -> impl Strategy<Value = Standing> {
     let passes = prop::option::of((0_u64..120).prop_map(|n| (minute(n), SkipReason::Paused)));
     let snoozes = prop::option::of((1_u64..120).prop_map(minute));
     let resumes = prop::option::of((1_u64..120).prop_map(minute));
-    (passes, snoozes, resumes, any::<bool>(), 0_u32..5, 0_u32..3).prop_map(
-        |(pass, snoozed_until, resume_at, paused, skip_next, live)| Standing {
+    let windows = prop::option::of((1_u64..90, prop::option::of((0_u64..120).prop_map(minute))));
+    (passes, snoozes, resumes, any::<bool>(), 0_u32..5, 0_u32..3, windows).prop_map(
+        |(pass, snoozed_until, resume_at, paused, skip_next, live, window)| Standing {
+            duplicates: window
+                .map(|(window, seen_at)| Duplicates { window: Duration::from_secs(60 * window), seen_at }),
             pass,
             snoozed_until,
             resume_at: resume_at.filter(|_| paused),
@@ -250,12 +306,14 @@ proptest! {
     fn every_occurrence_passed_is_covered_exactly_once(
         standing in standings(),
         late in 0_u64..300,
+        settles in any::<bool>(),
         misfire in prop_oneof![Just(Misfire::RunLatest), Just(Misfire::RunAll), Just(Misfire::Skip)],
         overlap in prop_oneof![
             Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Allow), Just(Overlap::CancelRunning)
         ],
     ) {
-        let plan = decide(|spec| { spec.misfire = misfire; spec.overlap = overlap; }, &standing, minute(late));
+        let change = |spec: &mut TaskSpec| { spec.misfire = misfire; spec.overlap = overlap; };
+        let plan = reach(if settles { Reach::Passed } else { Reach::Due }, change, &standing, minute(late));
         let mut covered: Vec<Timestamp> = runs(&plan);
         for stretch in plan.closed.iter().chain(&plan.open) {
             let from = u64::try_from(stretch.from.duration_since(instant(ANCHOR)).as_secs() / 60).unwrap();
@@ -264,6 +322,7 @@ proptest! {
         }
         covered.sort();
         let next = plan.next_occurrence_at.expect("an interval never ends");
+        prop_assert!(!settles || next > minute(late), "nothing that has been is left to a schedule that is gone");
         let passed: Vec<Timestamp> = (1..10_000).map(minute).take_while(|at| *at < next).collect();
         prop_assert_eq!(covered, passed);
     }
@@ -288,4 +347,167 @@ proptest! {
         prop_assert!(second.runs.is_empty());
         prop_assert!(second.next_due_at > Some(now));
     }
+}
+
+/// What may be done to a task between two looks of the planner, and how many minutes later.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Look,
+    Pause(Option<u64>),
+    Resume,
+    SnoozeFor(u64),
+    Skip(u32),
+    RunStarts,
+    RunsEnd,
+    Settle,
+}
+
+fn deeds() -> impl Strategy<Value = Vec<(u64, Deed)>> {
+    let deed = prop_oneof![
+        4 => Just(Deed::Look),
+        1 => prop::option::of(1_u64..30).prop_map(Deed::Pause),
+        1 => Just(Deed::Resume),
+        1 => (1_u64..30).prop_map(Deed::SnoozeFor),
+        1 => (1_u32..4).prop_map(Deed::Skip),
+        1 => Just(Deed::RunStarts),
+        1 => Just(Deed::RunsEnd),
+        1 => Just(Deed::Settle),
+    ];
+    prop::collection::vec((0_u64..20, deed), 1..40)
+}
+
+/// A task, as the store would keep it, with what came of its occurrences.
+struct Kept {
+    standing: Standing,
+    next_due_at: Option<Timestamp>,
+    ran: Vec<Timestamp>,
+    written: Vec<(Timestamp, u32)>,
+}
+
+impl Kept {
+    fn look(&mut self, spec: &TaskSpec, schedule: &Schedule, now: Timestamp, how: Reach) {
+        let standing = self.standing.clone();
+        let plan = plan(TaskId::new(), spec, schedule, &standing, now, how).unwrap();
+        self.ran.extend(runs(&plan));
+        self.written.extend(plan.closed.iter().map(|stretch| (stretch.from, stretch.count)));
+        self.standing = Standing {
+            next_occurrence_at: plan.next_occurrence_at,
+            last_occurrence_at: plan.last_occurrence_at,
+            runs_planned: plan.runs_planned,
+            snoozed_until: plan.snoozed_until,
+            skip_next: plan.skip_next,
+            open_stretch: plan.open,
+            paused: standing.paused && !plan.resumed,
+            resume_at: standing.resume_at.filter(|_| !plan.resumed),
+            pass: standing.pass.filter(|(until, _)| *until > now),
+            ..standing
+        };
+        self.next_due_at = plan.next_due_at;
+    }
+}
+
+proptest! {
+    /// Over a whole life of pauses, snoozes, skips, overlaps and edits, each occurrence is in the ledger once.
+    #[test]
+    fn whatever_is_done_to_a_task_its_runs_and_stretches_are_its_occurrences(
+        deeds in deeds(),
+        overlap in prop_oneof![Just(Overlap::Skip), Just(Overlap::Queue), Just(Overlap::Allow)],
+        misfire in prop_oneof![Just(Misfire::RunLatest), Just(Misfire::RunAll), Just(Misfire::Skip)],
+    ) {
+        let (mut spec, schedule) = every_minute();
+        (spec.overlap, spec.misfire) = (overlap, misfire);
+        let mut task = Kept { standing: standing(), next_due_at: Some(minute(1)), ran: vec![], written: vec![] };
+        let mut now = minute(0);
+        for (minutes, deed) in deeds {
+            now += Duration::from_secs(60 * minutes + 1);
+            let due = task.standing.next_occurrence_at.unwrap();
+            match deed {
+                Deed::Look => task.look(&spec, &schedule, now, Reach::Due),
+                Deed::Settle => task.look(&spec, &schedule, now, Reach::Passed),
+                Deed::Pause(until) => {
+                    task.standing.paused = true;
+                    task.standing.resume_at = until.map(|minutes| now + Duration::from_secs(60 * minutes));
+                }
+                Deed::Resume if task.standing.paused => {
+                    task.standing.paused = false;
+                    task.standing.resume_at = None;
+                    task.standing.pass = Some((now, SkipReason::Paused));
+                }
+                Deed::SnoozeFor(minutes) if !task.standing.paused => {
+                    let until = now + Duration::from_secs(60 * minutes);
+                    task.standing.snoozed_until = Some(until).filter(|until| due < *until);
+                }
+                Deed::Skip(count) if !task.standing.paused => task.standing.skip_next = count,
+                Deed::RunStarts => (task.standing.live_runs, task.standing.queued_runs) = (1, 1),
+                Deed::RunsEnd => (task.standing.live_runs, task.standing.queued_runs) = (0, 0),
+                Deed::Resume | Deed::SnoozeFor(_) | Deed::Skip(_) => {}
+            }
+        }
+        let mut covered = task.ran.clone();
+        let open = task.standing.open_stretch.map(|open| (open.from, open.count));
+        for (from, count) in task.written.iter().copied().chain(open) {
+            covered.extend((0..count).map(|n| from + Duration::from_secs(60 * u64::from(n))));
+        }
+        covered.sort();
+        let next = task.standing.next_occurrence_at.unwrap();
+        let passed: Vec<Timestamp> = (1..10_000).map(minute).take_while(|at| *at < next).collect();
+        prop_assert_eq!(covered, passed);
+        prop_assert_eq!(task.standing.runs_planned, task.ran.len() as u64);
+    }
+
+    /// A planner that looks whenever it was told to writes every stretch within the hour, and a minute at most is
+    /// between an occurrence and the ledger.
+    #[test]
+    fn a_planner_that_looks_when_it_is_told_to_leaves_no_stretch_open_for_longer_than_an_hour(
+        paused in any::<bool>(),
+        live in any::<bool>(),
+        until in prop::option::of(1_u64..200),
+    ) {
+        let (spec, schedule) = every_minute();
+        let busy = u32::from(live);
+        let start = Standing {
+            paused,
+            resume_at: until.filter(|_| paused).map(minute),
+            live_runs: busy,
+            queued_runs: busy,
+            ..standing()
+        };
+        let mut task = Kept { standing: start, next_due_at: Some(minute(1)), ran: vec![], written: vec![] };
+        while let Some(now) = task.next_due_at.filter(|due| *due < minute(300)) {
+            task.look(&spec, &schedule, now, Reach::Due);
+            prop_assert!(task.next_due_at > Some(now), "it gets on");
+            prop_assert!(task.standing.next_occurrence_at > Some(now), "all that has been is decided");
+            if let Some(open) = task.standing.open_stretch {
+                prop_assert!(now < open.opened_at + Duration::from_hours(1));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_end_is_compared_with_the_occurrence_before_jitter() {
+    let spec = |spec: &mut TaskSpec| {
+        spec.jitter = Some(Duration::from_secs(30));
+        spec.ends_at = Some(minute(1) + Duration::from_nanos(1));
+    };
+    // However late jitter makes the last one, it runs.
+    let plan = decide(spec, &standing(), minute(2));
+    assert_eq!((runs(&plan), plan.ended), (vec![minute(1)], true));
+    assert!(plan.runs[0].due_at >= minute(1) && plan.runs[0].due_at < minute(1) + Duration::from_secs(30));
+}
+
+#[test]
+fn occurrences_that_are_skipped_do_not_count_for_max_runs() {
+    let live = Standing { live_runs: 1, queued_runs: 1, ..standing() };
+    let skipped = decide(|spec| spec.max_runs = Some(1), &live, minute(1));
+    assert_eq!((skipped.runs_planned, skipped.ended), (0, false));
+    let late = decide(
+        |spec| {
+            spec.max_runs = Some(2);
+            spec.misfire = Misfire::RunAll;
+        },
+        &Standing { runs_planned: 1, ..standing() },
+        minute(5),
+    );
+    assert_eq!((runs(&late), late.ended, late.next_due_at), (vec![minute(1)], true, None));
 }

@@ -55,6 +55,27 @@ fn a_rule_without_dtstart_counts_from_the_anchor_and_keeps_its_named_times_clean
 }
 
 #[test]
+fn a_stored_rule_says_what_it_said_when_it_was_written() {
+    let anchor = "2026-11-23T06:17:42.5Z".parse().unwrap();
+    for zone in ["Europe/Chisinau", "America/Los_Angeles", "Pacific/Kiritimati", "UTC"] {
+        let zone = Zone::find(zone).unwrap();
+        let parse = |expr: &str| {
+            let source = ScheduleSource { kind: ScheduleKind::Rrule, expr, zone: Some(&zone), anchor };
+            Schedule::parse(source, &Limits::DEFAULT).unwrap()
+        };
+        for rule in ["FREQ=DAILY;BYHOUR=9;BYMINUTE=0", "FREQ=WEEKLY;INTERVAL=2", "FREQ=DAILY;COUNT=3", "FREQ=HOURLY"] {
+            let written = parse(rule);
+            assert_eq!(parse(written.normalised()).describe(), written.describe());
+            assert!(!written.describe().contains(", from "), "{}", written.describe());
+        }
+        // A start that somebody gave is said.
+        let given = parse("DTSTART:20261124T090000\nRRULE:FREQ=DAILY");
+        assert!(given.describe().contains("from 24 November 2026 09:00"), "{}", given.describe());
+        assert_eq!(parse(given.normalised()).describe(), given.describe());
+    }
+}
+
+#[test]
 fn rules_are_told_in_plain_english() {
     for (rule, sentence) in [
         ("FREQ=DAILY", "Every day at 09:00, UTC"),

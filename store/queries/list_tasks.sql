@@ -10,6 +10,7 @@ select
     task.next_due_at as "next_due_at: jiff_sqlx::Timestamp",
     task.last_occurrence_at as "last_occurrence_at: jiff_sqlx::Timestamp",
     task.runs_planned,
+    task.zone_source,
     task.paused_because,
     task.resume_at as "resume_at: jiff_sqlx::Timestamp",
     task.snoozed_until as "snoozed_until: jiff_sqlx::Timestamp",

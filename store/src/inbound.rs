@@ -9,7 +9,7 @@ use ordinaut_schema::{
     id::{AgentId, EventId, OccurrenceKey, RunId, Shard, TaskId},
     run::{SkipReason, Trigger},
     schedule::Overlap,
-    task::{TaskSpec, TaskState},
+    task::{Dedupe, TaskSpec, TaskState},
     template::{self, Scope, is_truthy},
 };
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use crate::{
     Caller, Store,
     admission::{LockedTask, NewRun, Turn, enter_runs, entry, live_runs},
     connection::transaction_now,
+    duplicates::{Keys, key_of},
     error::{Doing as _, StoreError},
     outbox::{Told, tell},
     runs::{Live, cancel_live},
@@ -192,6 +193,7 @@ struct Listener {
     title: String,
     state: TaskState,
     spec: TaskSpec,
+    dedupe: Option<Dedupe>,
 }
 
 /// Plans a run of every task that listens to the event and whose filter it passes.
@@ -208,14 +210,22 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
             Ok(true) if cause.depth >= MAX_CAUSE_DEPTH => {
                 answer.skipped.push((listener.title, format!("the chain of causes is {MAX_CAUSE_DEPTH} deep")));
             }
-            Ok(true) => addressed.push(listener),
+            Ok(true) => {
+                let dedupe = key_of(&listener.spec, listener.task.id, None, Some(&event));
+                addressed.push(Listener { dedupe, ..listener });
+            }
             Ok(false) => {}
             Err(why) => answer.skipped.push((listener.title, format!("its event_filter failed: {why}"))),
         }
     }
+    let locked = addressed.iter().filter(|it| it.state != TaskState::Paused);
+    let asked = locked.filter_map(|it| Some((it.task.agent, it.dedupe.as_ref()?.key.clone())));
+    let mut keys = Keys::lock(tx, asked).await?;
+    // A duplicate makes nobody give way.
     let giving_way: Vec<TaskId> = addressed
         .iter()
         .filter(|it| it.state == TaskState::Active && it.spec.overlap == Overlap::CancelRunning)
+        .filter(|it| duplicate_of(&keys, it, cause.at).is_none())
         .map(|it| it.task.id)
         .collect();
     if !giving_way.is_empty() {
@@ -225,13 +235,19 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
     let live = live_runs(tx, &addressed.iter().map(|it| it.task.id.uuid()).collect::<Vec<_>>()).await?;
     let mut runs = Vec::new();
     let mut skipped = Vec::new();
-    for Listener { task, title, state, spec } in addressed {
+    for listener in addressed {
+        // Now: the task before this one may have taken the same key.
+        let before = duplicate_of(&keys, &listener, cause.at);
+        let Listener { task, title, state, spec, dedupe } = listener;
         let key = OccurrenceKey::event(cause.id);
         let mut run = NewRun::of(&task, &spec, Trigger::Event, key, cause.at, cause.at);
         run.cause_depth = cause.depth + 1;
         run.event = Some(event.clone());
         let turn = match state {
             TaskState::Paused => Err(SkipReason::Paused),
+            TaskState::Active | TaskState::Ended | TaskState::Cancelled if before.is_some() => {
+                Err(SkipReason::Duplicate)
+            }
             TaskState::Active | TaskState::Ended | TaskState::Cancelled => {
                 entry(&spec, live.get(&task.id).copied().unwrap_or_default())
             }
@@ -239,19 +255,32 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
         match turn {
             Ok(turn) => {
                 run.blocked = turn == Turn::Later;
+                if let Some(Dedupe { key, .. }) = &dedupe {
+                    keys.take(task.agent, key, run.id, cause.at, cause.at);
+                }
                 answer.runs.push(run.id);
                 runs.push(run);
             }
             Err(reason) => {
-                answer.skipped.push((title, reason.to_string()));
+                let why = before.filter(|_| reason == SkipReason::Duplicate);
+                let why = why.map_or_else(|| reason.to_string(), |run| format!("{reason} of run {run}"));
+                answer.skipped.push((title, why));
                 skipped.push(Skipped::of(&run, reason));
             }
         }
     }
+    keys.write(tx).await?;
     enter_runs(tx, &runs).await?;
     // These are not listened to in turn: an event that nobody could take would otherwise echo.
     write_skipped(tx, &skipped).await?;
     Ok(answer)
+}
+
+/// The run that makes an event at `at` a duplicate for a task.
+fn duplicate_of(keys: &Keys, listener: &Listener, at: Timestamp) -> Option<RunId> {
+    let Dedupe { key, window } = listener.dedupe.as_ref()?;
+    let seen = keys.seen(listener.task.agent, key)?;
+    (at < seen.holds_until(*window)).then_some(seen.run)
 }
 
 /// Whether an event passes a task's filter, which names `event` and `params` as every expression of a definition
@@ -318,6 +347,7 @@ async fn lock_listeners(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -
                 title: row.title,
                 state,
                 spec,
+                dedupe: None,
             })
         })
         .collect())

@@ -4,7 +4,8 @@
 //! rows and never call each other except through a transaction passed in. Nothing is mocked behind it.
 //!
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
-//! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
+//! - due: [`planning`] (occurrences become runs), [`admission`] (keys), `duplicates`,
+//!   [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
 //! - told: [`outbox`], [`wakeups`], `audit`; `afterwards`, what is left to do after a commit
 //! - kept: [`retention`], [`executors`], `migrations`
@@ -18,6 +19,7 @@ pub mod catalog;
 pub mod claims;
 pub mod conclusions;
 mod connection;
+mod duplicates;
 pub mod embedded;
 pub mod error;
 pub mod executors;

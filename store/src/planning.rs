@@ -2,24 +2,28 @@
 //! transaction. Any number of executors may plan: the lock skips what another is planning, and the cursor only moves
 //! forward.
 
+mod row;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
     event::Topic,
-    id::{AgentId, OccurrenceKey, Shard, TaskId},
+    id::{OccurrenceKey, TaskId},
     limits::Limits,
-    planning::{Plan, Standing, Stretch, plan},
-    run::{SkipReason, Trigger},
-    task::{TaskSpec, TaskState},
+    planning::{Duplicates, Plan, Reach, Stretch, plan},
+    run::Trigger,
+    task::{Dedupe, TaskState},
 };
 use serde_json::json;
 use sqlx::{Postgres, Transaction, types::Uuid};
 
+use self::row::{DueRow, DueTask};
 use crate::{
     Store,
     admission::{Live, LockedTask, NewRun, enter_runs, live_runs},
     afterwards::claimable,
     connection::at,
+    duplicates::Keys,
     error::{Doing as _, StoreError},
     inbound::trigger_own,
     outbox::{Told, tell},
@@ -40,15 +44,6 @@ pub struct Planned {
     pub next_due_at: Option<Timestamp>,
     /// The database's clock when it was read.
     pub now: Option<Timestamp>,
-}
-
-/// A due task under its lock.
-struct DueTask {
-    task: LockedTask,
-    title: String,
-    state: TaskState,
-    standing: Standing,
-    spec: Result<TaskSpec, String>,
 }
 
 /// A due task, decided.
@@ -80,17 +75,67 @@ async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Pl
         .to_jiff();
     let due = lock_due(tx, limit).await?;
     let tasks = u32::try_from(due.len()).unwrap_or(u32::MAX);
+    let (decided, runs) = plan_tasks(tx, due, now, Reach::Due).await?;
+    let skipped: usize = decided.iter().map(|it| it.plan.closed.len()).sum();
+    let woken = wake(tx, limit).await?;
+    Ok(Planned {
+        tasks,
+        runs,
+        skipped: u32::try_from(skipped).unwrap_or(u32::MAX),
+        woken,
+        next_due_at: next_due(tx).await?,
+        now: Some(now),
+    })
+}
+
+/// So many visits at most settle a task: twenty million occurrences.
+const VISITS: usize = 1_000;
+
+/// Decides every occurrence that a task's schedule has yielded by `now`, before another schedule takes its place in this
+/// transaction, which holds the task's row: none is left out of the ledger. A schedule that cannot be followed is left
+/// as it is, for the next one to mend.
+///
+/// # Errors
+/// [`StoreError::TaskState`] when the backlog is too long to be settled at once.
+pub(crate) async fn settle(tx: &mut Transaction<'_, Postgres>, task: TaskId, now: Timestamp) -> Result<(), StoreError> {
+    for _ in 0..VISITS {
+        let row = sqlx::query_file_as!(DueRow, "queries/task_to_plan.sql", task.uuid())
+            .fetch_one(&mut **tx)
+            .await
+            .doing("read a task to settle")?;
+        let due = DueTask::try_from(row)?;
+        let before = due.standing.next_occurrence_at;
+        if before.is_none_or(|next| next > now) {
+            return Ok(());
+        }
+        let (decided, _) = plan_tasks(tx, vec![due], now, Reach::Passed).await?;
+        if decided.iter().all(|it| it.plan.next_occurrence_at == before) {
+            return Ok(());
+        }
+    }
+    let reason = "more of its occurrences are due than can be settled at once; ask again in a minute".to_owned();
+    Err(StoreError::TaskState { task, reason })
+}
+
+/// Decides and writes, under the tasks' locks; answers with how many runs there are now.
+async fn plan_tasks(
+    tx: &mut Transaction<'_, Postgres>,
+    due: Vec<DueTask>,
+    now: Timestamp,
+    reach: Reach,
+) -> Result<(Vec<Decided>, u32), StoreError> {
     let live = live_runs(tx, &due.iter().map(|due| due.task.id.uuid()).collect::<Vec<_>>()).await?;
 
     let mut decided = Vec::with_capacity(due.len());
     let mut entering = Vec::new();
     let mut skipped = Vec::new();
     let mut cancelling = Vec::new();
+    let mut keys = lock_keys(tx, &due).await?;
     for mut due in due {
         let live = live.get(&due.task.id).copied().unwrap_or_default();
         due.standing.live_runs = live.holders;
         due.standing.queued_runs = live.all();
-        let one = decide(due, live, now, &mut entering);
+        let one = decide(due, live, (now, reach), &mut keys, &mut entering);
         skipped.extend(one.plan.closed.iter().map(|stretch| Skipped::stretch(&one.task, stretch)));
         if one.plan.cancel_live {
             cancelling.push(one.task.id);
@@ -102,21 +147,19 @@ async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Pl
         take_turns_again(tx, &cancelling, &mut entering).await?;
     }
     move_cursors(tx, &decided).await?;
+    keys.write(tx).await?;
     enter_runs(tx, &entering).await?;
     let mut told = write_skipped(tx, &skipped).await?;
     told.extend(tell_changes(tx, &decided).await?);
     if !told.is_empty() {
         trigger_own(tx, &told).await?;
     }
-    let woken = wake(tx, limit).await?;
-    Ok(Planned {
-        tasks,
-        runs: u32::try_from(entering.len()).unwrap_or(u32::MAX),
-        skipped: u32::try_from(skipped.len()).unwrap_or(u32::MAX),
-        woken,
-        next_due_at: next_due(tx).await?,
-        now: Some(now),
-    })
+    Ok((decided, u32::try_from(entering.len()).unwrap_or(u32::MAX)))
+}
+
+/// Locks the ledger rows of what these tasks' runs are known by. After the tasks, as everyone does.
+async fn lock_keys(tx: &mut Transaction<'_, Postgres>, due: &[DueTask]) -> Result<Keys, StoreError> {
+    Keys::lock(tx, due.iter().filter_map(|due| Some((due.task.agent, due.dedupe.as_ref()?.key.clone())))).await
 }
 
 /// Decides anew whose turn it is, of tasks whose live runs were just cancelled: those that were idle are gone.
@@ -137,11 +180,22 @@ async fn take_turns_again(
 }
 
 /// Asks the plan, and turns its occurrences into runs. A schedule that cannot be followed pauses its task.
-fn decide(due: DueTask, live: Live, now: Timestamp, entering: &mut Vec<NewRun>) -> Decided {
-    let DueTask { task, title, state, standing, spec } = due;
+fn decide(
+    due: DueTask,
+    live: Live,
+    (now, reach): (Timestamp, Reach),
+    keys: &mut Keys,
+    entering: &mut Vec<NewRun>,
+) -> Decided {
+    let DueTask { task, title, state, mut standing, spec, dedupe } = due;
+    // Now, not when the rows were locked: a task before this one may have taken the key.
+    standing.duplicates = dedupe.as_ref().map(|Dedupe { key, window }| Duplicates {
+        window: *window,
+        seen_at: keys.seen(task.agent, key).map(|seen| seen.occurrence_at),
+    });
     let planned = spec.and_then(|spec| {
         let schedule = spec.schedule(&Limits::DEFAULT).map_err(|faults| faults.to_string())?;
-        let plan = plan(task.id, &spec, &schedule, &standing, now).map_err(|gave_up| gave_up.to_string())?;
+        let plan = plan(task.id, &spec, &schedule, &standing, now, reach).map_err(|gave_up| gave_up.to_string())?;
         Ok((spec, plan))
     });
     let (spec, plan) = match planned {
@@ -149,13 +203,18 @@ fn decide(due: DueTask, live: Live, now: Timestamp, entering: &mut Vec<NewRun>) 
         Err(why) => {
             let plan = Plan {
                 next_occurrence_at: standing.next_occurrence_at,
+                next_due_at: standing.next_occurrence_at.filter(|_| reach == Reach::Passed),
+                snoozed_until: standing.snoozed_until,
+                skip_next: standing.skip_next,
                 last_occurrence_at: standing.last_occurrence_at,
                 runs_planned: standing.runs_planned,
                 open: standing.open_stretch,
                 ..Plan::default()
             };
-            let because = Some(format!("its schedule cannot be followed: {why}"));
-            return Decided { task, title, state: TaskState::Paused, because, plan };
+            // Another schedule is on its way: no reason to pause.
+            let because = (reach == Reach::Due).then(|| format!("its schedule cannot be followed: {why}"));
+            let state = if because.is_some() { TaskState::Paused } else { state };
+            return Decided { task, title, state, because, plan };
         }
     };
     let mut taken = live.all() > 0;
@@ -165,10 +224,13 @@ fn decide(due: DueTask, live: Live, now: Timestamp, entering: &mut Vec<NewRun>) 
         run.serial = planned.serial;
         run.blocked = planned.serial && taken;
         taken = true;
+        if let Some(Dedupe { key, .. }) = &dedupe {
+            keys.take(task.agent, key, run.id, run.occurrence_at, now);
+        }
         entering.push(run);
     }
     let state = match state {
-        _ if plan.ended => TaskState::Ended,
+        _ if plan.ended && reach == Reach::Due => TaskState::Ended,
         TaskState::Paused if plan.resumed => TaskState::Active,
         state => state,
     };
@@ -176,57 +238,14 @@ fn decide(due: DueTask, live: Live, now: Timestamp, entering: &mut Vec<NewRun>) 
 }
 
 async fn lock_due(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Vec<DueTask>, StoreError> {
-    use jiff_sqlx::Timestamp as Instant;
-    let rows = sqlx::query_file!("queries/lock_due_tasks.sql", i64::from(limit))
+    sqlx::query_file_as!(DueRow, "queries/lock_due_tasks.sql", i64::from(limit))
         .fetch_all(&mut **tx)
         .await
-        .doing("lock due tasks")?;
-    rows.into_iter()
-        .map(|row| {
-            let id = TaskId::from_uuid(row.id);
-            let reason = |text: Option<String>| text.as_deref().and_then(SkipReason::from_text);
-            let state = TaskState::from_text(&row.state)
-                .ok_or_else(|| StoreError::unreadable(format!("the state of task {id}"), row.state))?;
-            let stretch = reason(row.stretch_reason)
-                .zip(row.stretch_from)
-                .zip(row.stretch_to)
-                .zip(row.stretch_count)
-                .zip(row.stretch_opened_at)
-                .map(|((((reason, from), to), count), opened_at)| Stretch {
-                    reason,
-                    from: from.to_jiff(),
-                    to: to.to_jiff(),
-                    count: u32::try_from(count).unwrap_or(0),
-                    opened_at: opened_at.to_jiff(),
-                });
-            Ok(DueTask {
-                task: LockedTask {
-                    id,
-                    shard: Shard(u8::try_from(row.shard).unwrap_or(0)),
-                    agent: AgentId::from_uuid(row.agent_id),
-                    revision: row.revision,
-                },
-                title: row.title,
-                state,
-                standing: Standing {
-                    next_occurrence_at: row.next_occurrence_at.map(Instant::to_jiff),
-                    last_occurrence_at: row.last_occurrence_at.map(Instant::to_jiff),
-                    runs_planned: u64::try_from(row.runs_planned).unwrap_or(0),
-                    paused: state == TaskState::Paused,
-                    resume_at: row.resume_at.map(Instant::to_jiff),
-                    pass: row.pass_until.map(Instant::to_jiff).zip(reason(row.pass_reason)),
-                    snoozed_until: row.snoozed_until.map(Instant::to_jiff),
-                    skip_next: u32::try_from(row.skip_next).unwrap_or(0),
-                    open_stretch: stretch,
-                    live_runs: 0,
-                    queued_runs: 0,
-                },
-                spec: TaskSpec::from_stored(row.definition).map_err(|error| error.to_string()),
-            })
-        })
+        .doing("lock due tasks")?
+        .into_iter()
+        .map(DueTask::try_from)
         .collect()
 }
-
 async fn move_cursors(tx: &mut Transaction<'_, Postgres>, decided: &[Decided]) -> Result<(), StoreError> {
     if decided.is_empty() {
         return Ok(());

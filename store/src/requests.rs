@@ -5,7 +5,7 @@ use ordinaut_schema::{
     id::{OccurrenceKey, RunId, Shard, TaskId},
     run::{RunState, SkipReason, StepRecord, Trigger},
     schedule::Overlap,
-    task::{TaskSpec, TaskState},
+    task::{Dedupe, TaskSpec, TaskState},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -15,8 +15,12 @@ use crate::{
     Caller, Store,
     admission::{LockedTask, NewRun, Turn, admit, enter_runs, entry, live_runs},
     audit::audit,
+    connection::transaction_now,
+    duplicates::{Keys, key_of},
     error::{Doing as _, StoreError},
-    runs::{Cancelling, Live, RetryFrom, cancel_live},
+    inbound::trigger_own,
+    runs::{Cancelling, Live, RetryFrom, RunAsked, cancel_live},
+    skips::{Skipped, write_skipped},
 };
 
 mod retry;
@@ -43,7 +47,8 @@ struct Former {
 }
 
 impl Store {
-    /// Plans a run now. The same request id answers with the same run; `true` when it was there already.
+    /// Plans a run now. The same request id answers with the same run. Where the task's `dedupe_key` was taken within
+    /// its window nothing runs: the request is a skipped occurrence, and is answered with the run it is a duplicate of.
     ///
     /// # Errors
     /// [`StoreError::TaskState`] for a cancelled task, and for one whose queue is full; [`StoreError::RequestUsed`].
@@ -53,7 +58,7 @@ impl Store {
         task: TaskId,
         request_id: &str,
         params: Option<Map<String, Value>>,
-    ) -> Result<(RunId, bool), StoreError> {
+    ) -> Result<RunAsked, StoreError> {
         let (asking, request) = (caller.clone(), request_id.to_owned());
         self.transaction_as(caller, "plan a run now", move |mut tx| async move {
             let answer = plan_now(&mut tx, &asking, task, &request, params).await?;
@@ -97,35 +102,62 @@ async fn plan_now(
     task: TaskId,
     request: &str,
     params: Option<Map<String, Value>>,
-) -> Result<(RunId, bool), StoreError> {
+) -> Result<RunAsked, StoreError> {
     let key = OccurrenceKey::manual(request);
     let first_seen = match receive(tx, caller, &key).await? {
         Received::New(at) => at,
-        Received::Before { answer, .. } => return planned_before(task, request, answer).map(|run| (run, true)),
+        Received::Before { answer, .. } => return planned_before(task, request, answer),
     };
     let asked = lock_task(tx, caller, task).await?;
     if asked.state == TaskState::Cancelled {
         return Err(StoreError::TaskState { task, reason: "it is cancelled, which is final".to_owned() });
     }
     let mut run = NewRun::of(&asked.task, &asked.spec, Trigger::Manual, key, first_seen, first_seen);
+    let dedupe = key_of(&asked.spec, task, params.as_ref(), None);
     run.params = params.map(Value::Object);
-    enter(tx, &asked, &mut run).await?;
-    answer(tx, caller, &run.key, &json!(Planned { task, run: run.id })).await?;
-    audit(tx, caller, "run_now", Some(task), Some(run.id), None).await?;
-    Ok((run.id, false))
+    let duplicate_of = match dedupe {
+        Some(dedupe) => enter_once(tx, &asked, &mut run, &dedupe).await?,
+        None => enter(tx, &asked, &mut run).await.map(|()| None)?,
+    };
+    let planned = RunAsked { run: run.id, existed: false, duplicate_of };
+    answer(tx, caller, &run.key, &json!(Planned { task, planned })).await?;
+    let detail = duplicate_of.map(|run| json!({ "duplicate_of": run }));
+    audit(tx, caller, "run_now", Some(task), Some(run.id), detail).await?;
+    Ok(planned)
+}
+
+/// Enters a run unless another took the key within the window; answers with that one.
+async fn enter_once(
+    tx: &mut Transaction<'_, Postgres>,
+    asked: &Asked,
+    run: &mut NewRun,
+    Dedupe { key, window }: &Dedupe,
+) -> Result<Option<RunId>, StoreError> {
+    let mut keys = Keys::lock(tx, [(run.agent, key.clone())]).await?;
+    // After the wait for the lock.
+    let now = transaction_now(tx).await?;
+    if let Some(seen) = keys.seen(run.agent, key).filter(|seen| now < seen.holds_until(*window)) {
+        let told = write_skipped(tx, &[Skipped::of(run, SkipReason::Duplicate)]).await?;
+        trigger_own(tx, &told).await?;
+        return Ok(Some(seen.run));
+    }
+    keys.take(run.agent, key, run.id, run.occurrence_at, now);
+    keys.write(tx).await?;
+    enter(tx, asked, run).await.map(|()| None)
 }
 
 /// What `received` keeps for a request's second time.
 #[derive(Serialize, Deserialize)]
 struct Planned {
     task: TaskId,
-    run: RunId,
+    #[serde(flatten)]
+    planned: RunAsked,
 }
 
 /// The run that this request id planned, if it was for the same task.
-fn planned_before(task: TaskId, request: &str, answer: Option<Value>) -> Result<RunId, StoreError> {
+fn planned_before(task: TaskId, request: &str, answer: Option<Value>) -> Result<RunAsked, StoreError> {
     match answer.and_then(|answer| serde_json::from_value::<Planned>(answer).ok()) {
-        Some(planned) if planned.task == task => Ok(planned.run),
+        Some(Planned { task: of, planned }) if of == task => Ok(RunAsked { existed: true, ..planned }),
         _ => Err(StoreError::RequestUsed { request: request.to_owned() }),
     }
 }

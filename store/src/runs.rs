@@ -10,6 +10,7 @@ use ordinaut_schema::{
     id::{RunId, TaskId},
     run::{RunState, SkipReason, StepFailure, StepRecord, Trigger},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{Caller, Store, StoreError, connection::plan_each_time, error::Doing as _};
@@ -69,6 +70,18 @@ pub enum Cancelling {
     Requested,
     /// It was over before.
     Over(RunState),
+}
+
+/// What became of a wish for a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunAsked {
+    pub run: RunId,
+    /// The request had been answered before.
+    #[serde(skip)]
+    pub existed: bool,
+    /// The run was skipped: this one took the task's `dedupe_key` within the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<RunId>,
 }
 
 /// Where a retry begins.

@@ -19,20 +19,22 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     event::Topic,
     fault::nearest,
-    id::{AgentId, TaskId},
+    id::{AgentId, Shard, TaskId},
     planning::{Stretch, first_cursor},
     schedule::ScheduleKind,
-    task::{Accepted, TaskSpec, TaskState, title_key},
+    task::{Accepted, TaskSpec, TaskState, ZoneSource, title_key},
 };
 use serde_json::{Map, Value, json};
 use sqlx::{Postgres, Transaction};
 
 use crate::{
     Caller, Store, StoreError,
+    admission::LockedTask,
     connection::plan_each_time,
     error::Doing as _,
     inbound::trigger_own,
     outbox::{Told, tell},
+    skips::{Skipped, write_skipped},
 };
 
 use self::row::{TaskRow, read_spec};
@@ -63,6 +65,8 @@ pub struct TaskRecord {
     pub next_due_at: Option<Timestamp>,
     pub last_occurrence_at: Option<Timestamp>,
     pub runs_planned: u64,
+    /// Why its zone is what it is; unknown of tasks that were kept before that was.
+    pub zone_source: Option<ZoneSource>,
     pub paused_because: Option<String>,
     pub resume_at: Option<Timestamp>,
     pub snoozed_until: Option<Timestamp>,
@@ -287,6 +291,15 @@ async fn tell_task(
     tell(tx, &told).await?;
     trigger_own(tx, &told).await?;
     Ok(record)
+}
+
+/// Writes a task's open stretch to history, before its columns are emptied.
+async fn write_stretch(tx: &mut Transaction<'_, Postgres>, task: &TaskRecord) -> Result<(), StoreError> {
+    let Some(stretch) = &task.open_stretch else { return Ok(()) };
+    let revision = i32::try_from(task.revision).unwrap_or(i32::MAX);
+    let locked = LockedTask { id: task.id, shard: Shard::default(), agent: task.agent, revision };
+    let told = write_skipped(tx, &[Skipped::stretch(&locked, stretch)]).await?;
+    trigger_own(tx, &told).await
 }
 
 /// The fields of a JSON object literal.

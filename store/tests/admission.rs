@@ -50,7 +50,7 @@ async fn runs_of_a_queueing_task_take_turns_in_the_order_they_came() {
     let task = manual_task(&f, "turns", json!({ "overlap": "queue" })).await;
     let mut asked = Vec::new();
     for n in 0..4 {
-        asked.push(f.mcp.run_now(&Caller::local("test"), task, &n.to_string(), None).await.unwrap().0);
+        asked.push(f.mcp.run_now(&Caller::local("test"), task, &n.to_string(), None).await.unwrap().run);
     }
     let mut ran = Vec::new();
     for _ in 0..4 {
@@ -76,7 +76,7 @@ async fn a_full_queue_refuses_a_run_that_is_asked_for() {
     // A refused request leaves no trace: it may be asked again once there is room.
     let first = claim(&f).await.remove(0);
     succeed(&f, &first).await;
-    assert!(!f.mcp.run_now(&local, task, "third", None).await.unwrap().1);
+    assert!(!f.mcp.run_now(&local, task, "third", None).await.unwrap().existed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

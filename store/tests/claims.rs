@@ -65,7 +65,7 @@ async fn pending_runs(f: &Fixture, n: usize, fields: Value) -> Vec<RunId> {
     };
     let mut runs = Vec::new();
     for i in 0..n {
-        runs.push(f.mcp.run_now(&local, task, &format!("request {i}"), None).await.unwrap().0);
+        runs.push(f.mcp.run_now(&local, task, &format!("request {i}"), None).await.unwrap().run);
     }
     runs
 }

@@ -36,8 +36,8 @@ async fn the_same_request_id_many_times_at_once_plans_one_run() {
         askers.spawn(async move { store.run_now(&me(), task, "the same", None).await.unwrap() });
     }
     let answers = askers.join_all().await;
-    assert_eq!(answers.iter().map(|(run, _)| run).collect::<BTreeSet<_>>().len(), 1);
-    assert_eq!(answers.iter().filter(|(_, existed)| !existed).count(), 1);
+    assert_eq!(answers.iter().map(|asked| asked.run).collect::<BTreeSet<_>>().len(), 1);
+    assert_eq!(answers.iter().filter(|asked| !asked.existed).count(), 1);
     assert_eq!(f.mcp.list_runs(&me(), &RunFilter::default(), None, 10).await.unwrap().len(), 1);
 }
 

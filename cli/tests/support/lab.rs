@@ -163,7 +163,7 @@ impl Lab {
     }
 
     pub(crate) async fn run_now(&self, task: TaskId, request: &str) -> RunId {
-        self.store.run_now(&me(), task, request, None).await.unwrap().0
+        self.store.run_now(&me(), task, request, None).await.unwrap().run
     }
 
     /// Waits for a run's end.

@@ -109,7 +109,7 @@ impl House {
     }
 
     pub async fn run_now(&self, task: &TaskId, request: &str) -> RunId {
-        self.store.run_now(&self.caller, *task, request, None).await.unwrap().0
+        self.store.run_now(&self.caller, *task, request, None).await.unwrap().run
     }
 
     /// The run, once it is over.

@@ -1,8 +1,12 @@
 //! Tasks and runs as answers show them: what comes next, what happened, in local time with offset.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use ordinaut_schema::{
+    id::RunId,
     limits::Limits,
+    planning::Stretch,
     run::{RunState, SkipReason},
     schedule::{DstShift, Schedule, ScheduleKind, Upcoming},
     task::{TaskSpec, TaskState, ZoneSource},
@@ -80,6 +84,15 @@ impl Timing {
             schedule.upcoming(until.max(after).max(last_skipped), spec.ends_at, count.saturating_sub(next.len()));
         next.extend(rest.unwrap_or_default().into_iter().map(|it| Next::shown_in(&it, &self.zone)));
         next
+    }
+
+    /// The first of the occurrences that `skip` passes over.
+    pub(super) fn skipped(&self, task: &TaskRecord, count: usize) -> Vec<Next> {
+        let count = count.min(task.skip_next as usize);
+        let (Some(schedule), Some(first)) = (&self.schedule, task.next_occurrence_at) else { return Vec::new() };
+        let before = first.checked_sub(std::time::Duration::from_nanos(1)).unwrap_or(first);
+        let upcoming = schedule.upcoming(before, task.spec.ends_at, count).unwrap_or_default();
+        upcoming.iter().map(|it| Next::shown_in(it, &self.zone)).collect()
     }
 
     /// Runs a day, reckoned from the occurrences after `now`; `None` where that says nothing.
@@ -275,18 +288,35 @@ pub(super) fn run_line(run: &RunRecord, zone: &Zone) -> String {
     format!("- {} \"{}\" for {at}: {}{reason}{stretch}{error}{wakes}", run.id, run.task_title, run.state)
 }
 
-/// The outcomes of the latest runs: `17 succeeded, 3 skipped: overlap`.
-pub(super) fn health(runs: &[RunRecord]) -> String {
+/// How many occurrences the health of a task is told from.
+const HEALTH: u64 = 20;
+
+/// The outcomes of the latest occurrences, those of the open stretch included: `Of the last 20 occurrences: 17
+/// succeeded, 3 skipped: overlap.` A run that was retried counts once, as its latest retry ended.
+pub(super) fn health(runs: &[RunRecord], open: Option<&Stretch>) -> String {
     let mut counts: Vec<(String, u64)> = Vec::new();
-    for run in runs {
-        let outcome = match (run.state, run.skip_reason) {
-            (RunState::Skipped, Some(reason)) => format!("skipped: {reason}"),
-            (state, _) => state.to_string(),
-        };
-        let occurrences = run.stretch.map_or(1, |(_, count)| u64::from(count.max(1)));
+    let mut left = HEALTH;
+    let mut count = |outcome: String, occurrences: u64| {
+        let occurrences = occurrences.min(left);
+        left -= occurrences;
         match counts.iter_mut().find(|(known, _)| *known == outcome) {
             Some((_, count)) => *count += occurrences,
-            None => counts.push((outcome, occurrences)),
+            None if occurrences > 0 => counts.push((outcome, occurrences)),
+            None => {}
+        }
+    };
+    if let Some(open) = open {
+        count(format!("skipped: {}", open.reason), u64::from(open.count));
+    }
+    let mut retried: BTreeMap<RunId, String> = BTreeMap::new();
+    for run in runs {
+        let outcome = retried.remove(&run.id).unwrap_or_else(|| match (run.state, run.skip_reason) {
+            (RunState::Skipped, Some(reason)) => format!("skipped: {reason}"),
+            (state, _) => state.to_string(),
+        });
+        match run.retry_of {
+            Some(former) => drop(retried.entry(former).or_insert(outcome)),
+            None => count(outcome, run.stretch.map_or(1, |(_, count)| u64::from(count.max(1)))),
         }
     }
     if counts.is_empty() {
@@ -310,7 +340,7 @@ pub(super) const fn skip_meaning(reason: SkipReason) -> &'static str {
         SkipReason::QueueFull => "the task's queue was full",
         SkipReason::Paused => "the task was paused",
         SkipReason::Snoozed => "the task was snoozed",
-        SkipReason::Duplicate => "the same had run within the dedupe window",
+        SkipReason::Duplicate => "a run with the same dedupe_key was there within its window",
         SkipReason::Budget => "the day's budget was spent",
     }
 }

@@ -5,7 +5,6 @@ mod read;
 mod standing;
 mod update;
 
-use ordinaut_schema::task::ZoneSource;
 use ordinaut_store::tasks::{TaskRecord, TaskRef};
 use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Value, json};
@@ -42,17 +41,17 @@ pub(super) async fn find(desk: &Desk, named: &str) -> Result<TaskRecord, ToolErr
 }
 
 /// The part of an answer that shows a task: what is stored, what is next, and what to beware of.
-fn echo(answer: Answer, desk: &Desk, task: &TaskRecord, source: Option<ZoneSource>) -> (Answer, Vec<String>) {
+fn echo(answer: Answer, desk: &Desk, task: &TaskRecord) -> (Answer, Vec<String>) {
     let timing = Timing::of(&task.spec);
     let next = timing.next(task, NEXT);
     let rate = timing.runs_per_day(&task.spec, desk.now);
     let mut shown = standing_fields(task, &timing.zone);
-    shown.insert("schedule".to_owned(), schedule(task, &timing, source));
+    shown.insert("schedule".to_owned(), schedule(task, &timing));
     shown.insert("next".to_owned(), next.iter().map(|next| next.json(&timing.zone)).collect());
     if let Some(rate) = rate {
         shown.insert("runs_per_day".to_owned(), json!(rate));
     }
-    let why = source.map_or_else(String::new, |source| format!(" (zone {}: {})", timing.zone.name(), because(source)));
+    let why = format!(" (zone {}: {})", timing.zone.name(), zone_because(task));
     let answer = answer
         .with("task", Value::Object(shown))
         .line(format!("{}{why}.", timing.sentence()))
@@ -69,18 +68,23 @@ fn echo(answer: Answer, desk: &Desk, task: &TaskRecord, source: Option<ZoneSourc
     (answer, many_a_day(rate).into_iter().collect())
 }
 
-fn schedule(task: &TaskRecord, timing: &Timing, source: Option<ZoneSource>) -> Value {
+fn schedule(task: &TaskRecord, timing: &Timing) -> Value {
     let mut shown = json!({
         "kind": task.spec.schedule_kind,
         "expr": task.spec.schedule_expr,
         "sentence": timing.sentence(),
         "timezone": timing.zone.name(),
+        "timezone_because": zone_because(task),
     });
-    if let Some(source) = source {
+    if let Some(source) = task.zone_source {
         shown["timezone_source"] = json!(source);
-        shown["timezone_because"] = json!(because(source));
     }
     shown
+}
+
+/// Why a task has its zone.
+fn zone_because(task: &TaskRecord) -> &'static str {
+    task.zone_source.map_or("it was stored with the task", because)
 }
 
 /// A task by the name that people use, with what programs need.

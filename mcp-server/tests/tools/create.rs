@@ -246,3 +246,24 @@ async fn a_task_that_is_not_there_is_refused_with_near_titles() {
     assert_eq!(refused.code(), "task_not_found");
     assert_eq!(refused.content["near"], json!(["Morning briefing"]));
 }
+
+#[tokio::test]
+async fn a_task_says_at_any_time_why_its_zone_is_what_it_is() {
+    let chat = Chat::start().await;
+    let because = |answer: &Value| answer["task"]["schedule"]["timezone_because"].as_str().unwrap().to_owned();
+    chat.ok("create_task", task("Briefing", json!({}))).await;
+    let configured = "it is the configured default, ORDINAUT_TIMEZONE";
+    for (tool, arguments) in [
+        ("get_task", json!({ "task": "briefing" })),
+        ("update_task", json!({ "task": "briefing", "changes": { "schedule_expr": "0 9 * * *" } })),
+        ("snooze", json!({ "task": "briefing", "skip": 1 })),
+        ("pause", json!({ "task": "briefing" })),
+        ("get_task", json!({ "task": "briefing" })),
+    ] {
+        assert_eq!(because(&chat.ok(tool, arguments).await), configured, "{tool}");
+    }
+    let moved = json!({ "task": "briefing", "changes": { "timezone": "Asia/Tokyo" } });
+    assert_eq!(because(&chat.ok("update_task", moved).await), "the definition names it");
+    let text = chat.call("get_task", json!({ "task": "briefing" })).await.text;
+    assert!(text.contains("zone Asia/Tokyo: the definition names it"), "{text}");
+}

@@ -64,3 +64,44 @@ async fn a_run_that_is_not_there_is_refused_as_such() {
     assert!(refused.text.contains("list_runs"), "{}", refused.text);
     assert_eq!(chat.refused("get_run", json!({})).await.faults(), [("$.run", "missing_field")]);
 }
+
+#[tokio::test]
+async fn a_run_asked_for_twice_under_one_dedupe_key_is_answered_with_the_first() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({ "dedupe_key": "briefing" }))).await;
+    let first = chat.ok("run_now", json!({ "task": "briefing" })).await;
+    let second = chat.call("run_now", json!({ "task": "briefing", "wait": 1 })).await;
+    assert!(!second.refused, "{}", second.text);
+    assert_eq!(second.content["outcome"], "duplicate");
+    assert_eq!(second.content["duplicate_of"], first["run"]["id"]);
+    assert_eq!(second.content["run"]["state"], "pending");
+    assert!(second.text.contains("Nothing was started") && second.text.contains("less than 1h ago"), "{}", second.text);
+    let listed = chat.ok("list_runs", json!({ "task": "briefing" })).await;
+    assert_eq!(listed["runs"][0]["skip_reason"], "duplicate");
+}
+
+#[tokio::test]
+async fn a_tasks_health_counts_its_last_twenty_occurrences_with_those_being_skipped() {
+    let chat = Chat::start().await;
+    let definition = json!({ "schedule_kind": "interval", "schedule_expr": "1h", "overlap": "allow" });
+    chat.ok("create_task", task("Briefing", definition)).await;
+    let health = async || chat.ok("get_task", json!({ "task": "briefing" })).await;
+    assert_eq!(health().await["health"], "It has not run yet.");
+    // Failed, and its retry goes on: one occurrence.
+    let first = chat.ok("run_now", json!({ "task": "briefing" })).await["run"]["id"].as_str().unwrap().to_owned();
+    chat.ok("cancel_run", json!({ "run": first })).await;
+    assert_eq!(health().await["health"], "Of the last 1 occurrence: 1 cancelled.");
+    chat.ok("retry_run", json!({ "run": first })).await;
+    assert_eq!(health().await["health"], "Of the last 1 occurrence: 1 pending.");
+    chat.store.skipping("Briefing", 3).await;
+    let shown = health().await;
+    assert_eq!(shown["health"], "Of the last 4 occurrences: 3 skipped: overlap, 1 pending.");
+    assert_eq!(
+        (&shown["open_stretch"]["reason"], &shown["open_stretch"]["occurrences"]),
+        (&json!("overlap"), &json!(3))
+    );
+    assert_eq!(shown["task"]["next"].as_array().unwrap().len(), 3);
+    assert_eq!(shown["last_runs"].as_array().unwrap().len(), 2);
+    chat.store.skipping("Briefing", 5000).await;
+    assert_eq!(health().await["health"], "Of the last 20 occurrences: 20 skipped: overlap.");
+}

@@ -81,3 +81,49 @@ async fn pages_neither_repeat_nor_lose_a_task() {
     }
     assert_eq!(Value::from(titles), json!(["Task 0", "Task 1", "Task 2", "Task 3", "Task 4"]));
 }
+
+#[tokio::test]
+async fn a_snooze_that_changes_nothing_says_so_and_names_what_is_next() {
+    let chat = Chat::start().await;
+    let definition = json!({ "schedule_kind": "interval", "schedule_expr": "2000h" });
+    let created = chat.ok("create_task", task("Rare", definition)).await;
+    let snoozed = chat.call("snooze", json!({ "task": "rare", "for": "2h" })).await;
+    assert!(!snoozed.refused, "{}", snoozed.text);
+    assert_eq!(snoozed.content["outcome"], "unchanged");
+    assert!(snoozed.text.contains("Nothing is put off"), "{}", snoozed.text);
+    assert!(snoozed.content["task"]["snoozed_until"].is_null());
+    assert_eq!(snoozed.content["task"]["next"], created["task"]["next"]);
+}
+
+#[tokio::test]
+async fn skipping_names_what_is_skipped_and_what_is_next() {
+    let chat = Chat::start().await;
+    let created = chat.ok("create_task", task("Briefing", json!({}))).await;
+    let skipped = chat.call("snooze", json!({ "task": "briefing", "skip": 2 })).await;
+    let next = |n: usize| created["task"]["next"][n]["local"].as_str().unwrap();
+    let named: Vec<_> = skipped.content["skipped"].as_array().unwrap().iter().map(|it| &it["local"]).collect();
+    assert_eq!(named, [next(0), next(1)]);
+    assert_eq!(skipped.content["task"]["next"][0]["local"], next(2));
+    assert!(skipped.text.contains(&format!("Will be skipped: {}", "")), "{}", skipped.text);
+}
+
+#[tokio::test]
+async fn an_edit_of_the_schedule_says_what_becomes_of_a_snooze_and_of_occurrences_to_skip() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({ "schedule_kind": "interval", "schedule_expr": "1h" }))).await;
+    chat.ok("snooze", json!({ "task": "briefing", "for": "5h" })).await;
+    let change =
+        async |changes: Value| chat.call("update_task", json!({ "task": "briefing", "changes": changes })).await;
+    let kept = change(json!({ "schedule_expr": "2h" })).await;
+    assert!(kept.content["task"]["snoozed_until"].is_string());
+    assert!(kept.text.contains("The snooze stays, for the new schedule"), "{}", kept.text);
+    chat.ok("snooze", json!({ "task": "briefing", "skip": 2 })).await;
+    let over = change(json!({ "schedule_expr": "2000h" })).await;
+    assert!(over.content["task"]["snoozed_until"].is_null());
+    assert_eq!(over.content["task"]["skip_next"], 2);
+    for said in ["The snooze until ", " is over", "are now those of the new schedule"] {
+        assert!(over.text.contains(said), "{said} in {}", over.text);
+    }
+    let other = change(json!({ "priority": 1 })).await;
+    assert!(!other.text.contains("new schedule"), "{}", other.text);
+}

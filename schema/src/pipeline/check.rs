@@ -29,6 +29,9 @@ pub(crate) struct Checker<'a> {
 /// What `event` is, as the store hands it to a run.
 const EVENT_FIELDS: [&str; 3] = ["id", "topic", "payload"];
 
+/// What a `dedupe_key` may name: it is rendered before anything runs.
+const KEY_NAMES: [&str; 3] = ["params", "event", "task"];
+
 /// Where an expression stands, which decides what it may name.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -36,7 +39,12 @@ struct Place {
     position: usize,
     in_foreach: bool,
     on_failure: bool,
+    /// In `event_filter`, where what the event carries is meant more often than not.
+    of_event: bool,
 }
+
+/// Before any step.
+const BEFORE: Place = Place { position: 0, in_foreach: false, on_failure: false, of_event: false };
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(
@@ -88,11 +96,31 @@ impl<'a> Checker<'a> {
 
     /// The scope's names in `event_filter`: no step has run.
     pub(crate) fn event_filter(&mut self, text: &str, path: &str) {
-        self.bare(text, path, Place { position: 0, in_foreach: false, on_failure: false });
+        self.bare(text, path, Place { of_event: true, ..BEFORE });
+    }
+
+    /// The templates of a `dedupe_key`.
+    pub(crate) fn dedupe_key(&mut self, text: &str, path: &str, has_event: bool) {
+        let (found, named) = (self.faults.as_slice().len(), names(text));
+        self.text(text, path, BEFORE);
+        if self.faults.as_slice().len() > found {
+            return;
+        }
+        if let Some(other) = named.iter().find(|name| !KEY_NAMES.contains(&name.as_str())) {
+            let message = format!(
+                "`{other}` is not known when the key is judged, before the run starts; a `dedupe_key` may name {}",
+                KEY_NAMES.join(", ")
+            );
+            self.faults.add(path, FaultCode::UnknownReference, message);
+        } else if !has_event && named.iter().any(|name| name == "event") {
+            self.warnings.push(format!(
+                "{path}: `event` is null in a run that no event started, and a key that is null leaves out nothing"
+            ));
+        }
     }
 
     fn step(&mut self, step: &Step, path: &str, position: usize, on_failure: bool) {
-        let outside = Place { position, in_foreach: false, on_failure };
+        let outside = Place { position, on_failure, ..BEFORE };
         let inside = Place { in_foreach: step.foreach.is_some(), ..outside };
         let with = child(path, "with");
         if !step.uses.is_empty() {
@@ -275,14 +303,17 @@ impl<'a> Checker<'a> {
             Some(format!("steps.{name}{rest}"))
         } else if self.params.contains_key(name) {
             Some(format!("params.{name}{rest}"))
+        } else if place.of_event {
+            Some(format!("event.payload.{name}{rest}"))
         } else {
             nearest(name, Scope::NAMES).map(|near| format!("{near}{rest}"))
         };
+        let payload = if place.of_event { " what the event carries is in `event.payload`;" } else { "" };
         let fault = Fault::new(
             path,
             FaultCode::UnknownReference,
             format!(
-                "`{name}` names nothing here; a text is written '{name}'; names start with {}",
+                "`{name}` names nothing here;{payload} a text is written '{name}'; names start with {}",
                 Scope::NAMES.join(", ")
             ),
         );
@@ -291,6 +322,16 @@ impl<'a> Checker<'a> {
             None => fault,
         }
     }
+}
+
+/// What the templates of a text name; nothing where it cannot be read.
+fn names(text: &str) -> Vec<String> {
+    let parts = split(text).unwrap_or_default();
+    let sources = parts.into_iter().filter_map(|part| match part {
+        Part::Text(_) => None,
+        Part::Template { source, .. } => Expression::parse(source).ok(),
+    });
+    sources.flat_map(|expression| expression.references()).map(|reference| reference.name).collect()
 }
 
 fn known<'k>(

@@ -38,7 +38,7 @@ impl Once {
                 .map_err(|_| bad(format!("`{text}` is not a delay; write `+20m` or `+1h30m`")))?;
             return Self::delayed(text, anchor, delay);
         }
-        let (civil, nanoseconds, offset) = parse_instant(text)?;
+        let (civil, nanoseconds, offset) = parse_instant(text, &form(anchor, zone))?;
         let (second, shift, zone) = match (offset, zone) {
             (Some(offset), _) => (civil - offset, None, None),
             (None, Some(zone)) => {
@@ -75,12 +75,17 @@ impl Once {
     }
 }
 
+/// What to write instead, with instants that are still to come.
+fn form(anchor: Timestamp, zone: Option<&Zone>) -> String {
+    let (instant, civil) = time::tomorrow(anchor, zone.unwrap_or(&Zone::utc()));
+    format!("write an instant with offset, `{instant}`, a civil time, `{civil}`, or a delay, `+20m`")
+}
+
 /// Civil seconds, nanoseconds (whole milliseconds), and the offset if there is one.
-fn parse_instant(text: &str) -> Result<(i64, i32, Option<i64>), Fault> {
-    const FORM: &str = "write an instant with offset, `2026-11-23T08:30:00+02:00`, a civil time, `2026-11-23T08:30`, or a delay, `+20m`";
-    let wrong = |why: &str| bad(format!("`{text}` is not an instant: {why}; {FORM}"));
+fn parse_instant(text: &str, form: &str) -> Result<(i64, i32, Option<i64>), Fault> {
+    let wrong = |why: &str| bad(format!("`{text}` is not an instant: {why}; {form}"));
     if text.is_empty() {
-        return Err(bad(format!("the instant is empty; {FORM}")));
+        return Err(bad(format!("the instant is empty; {form}")));
     }
     if let Some(odd) = text.chars().find(|c| !c.is_ascii_graphic() && *c != ' ') {
         return Err(wrong(&format!("the character `{}` cannot stand in one", odd.escape_default())));
@@ -178,6 +183,12 @@ mod tests {
     fn a_civil_time_in_a_gap_says_that_it_was_shifted() {
         let once = once("2026-03-29T03:30").unwrap();
         assert_eq!((once.shift, once.normalised()), (Some(DstShift::Gap), "2026-03-29T01:30:00Z"));
+    }
+
+    #[test]
+    fn the_examples_of_a_refusal_are_still_to_come() {
+        let message = once("tomorrow").unwrap_err().message;
+        assert!(message.contains("`2026-11-24T08:30:00+02:00`") && message.contains("`2026-11-24T08:30`"), "{message}");
     }
 
     #[test]

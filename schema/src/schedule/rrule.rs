@@ -78,9 +78,9 @@ impl RuleSet {
             return Err(faults);
         }
         let set = Self {
-            zone: lines.zone,
             start: lines.start,
-            starts_later: lines.start_was_given && civil::timestamp(lines.start) > anchor,
+            starts_later: lines.start_was_given && civil::resolve(&lines.zone, lines.start).0 > civil::seconds(anchor),
+            zone: lines.zone,
             rules,
             rdates: lines.rdates,
             exdates: lines.exdates,

@@ -89,6 +89,9 @@ pub(super) fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Acce
     if let Some(filter) = &timing.event_filter {
         checker.event_filter(filter, "$.event_filter");
     }
+    if let Some(key) = &policies.dedupe_key {
+        checker.dedupe_key(key, "$.dedupe_key", timing.kind == ScheduleKind::Event);
+    }
     checker.pipeline(&pipeline, &pipeline_path);
     checker.on_failure(&on_failure, pipeline.len(), &failure_path);
 
@@ -96,6 +99,7 @@ pub(super) fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Acce
     if let Some(costly) = all_steps().find(|step| split_tool(&step.uses).is_some()) {
         timing::judge_interval(&mut fields, &timing, against, &costly.uses);
     }
+    warnings.extend(timing::warn_of_duplicates(&timing, &policies, against));
     fields.finish("a task", SYNONYMS);
 
     let spec = TaskSpec {
@@ -150,21 +154,32 @@ fn policies(fields: &mut Fields<'_, '_>, kind: ScheduleKind, warnings: &mut Vec<
     if let Some(priority) = fields.count("priority", 1..=9) {
         spec.priority = u8::try_from(priority).expect("the range ends at 9");
     }
-    spec.dedupe_key = key(fields, "dedupe_key");
-    if spec.dedupe_key.is_some() {
-        warnings.push("$.dedupe_key: it is kept, and this version does not leave out duplicates by it yet".to_owned());
-    }
-    let window = fields.duration("dedupe_window", SECOND..=30 * DAY);
-    // The original's name, in seconds.
-    spec.dedupe_window =
-        fields.duration("dedupe_window_seconds", Duration::ZERO..=30 * DAY).or(window).filter(|it| !it.is_zero());
-    if fields.has("dedupe_window") && !fields.has("dedupe_key") {
-        fields.fault("dedupe_window", FaultCode::InvalidValue, "`dedupe_window` needs a `dedupe_key`");
-    }
+    dedupe(fields, &mut spec, warnings);
     spec.run_timeout = fields.duration("run_timeout", SECOND..=30 * DAY).unwrap_or(spec.run_timeout);
     spec.pause_after_failures =
         fields.count("pause_after_failures", 0..=1_000_000).unwrap_or(spec.pause_after_failures);
     spec
+}
+
+/// `dedupe_key` and how long it holds, which is kept only where there is a key.
+fn dedupe(fields: &mut Fields<'_, '_>, spec: &mut TaskSpec, warnings: &mut Vec<String>) {
+    spec.dedupe_key = fields.line("dedupe_key", 200).map(str::to_owned);
+    let window = fields.duration("dedupe_window", SECOND..=30 * DAY);
+    // The original's name, in seconds; there, none left out nothing.
+    let seconds = fields.duration("dedupe_window_seconds", Duration::ZERO..=30 * DAY);
+    if seconds.is_some_and(|it| it.is_zero()) && spec.dedupe_key.take().is_some() {
+        warnings.push(
+            "$.dedupe_window_seconds: with 0 nothing is a duplicate, so `dedupe_key` is left out; \
+             `dedupe_window: 1h` makes it hold"
+                .to_owned(),
+        );
+    }
+    if fields.has("dedupe_window") && !fields.has("dedupe_key") {
+        fields.fault("dedupe_window", FaultCode::InvalidValue, "`dedupe_window` needs a `dedupe_key`");
+    } else if seconds.is_some_and(|it| !it.is_zero()) && !fields.has("dedupe_key") {
+        warnings.push("$.dedupe_window_seconds: without `dedupe_key` it leaves out nothing".to_owned());
+    }
+    spec.dedupe_window = seconds.or(window).filter(|_| spec.dedupe_key.is_some());
 }
 
 /// A key is plain text: the planner compares it without rendering anything.

@@ -1,15 +1,17 @@
 //! When a task is due: the fields of its schedule, read, zoned, and judged against the present.
 
+use std::time::Duration;
+
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::{
     fault::{Fault, FaultCode, nearest},
     fields::Fields,
     schedule::{GaveUp, Schedule, ScheduleKind, ScheduleSource},
-    time::{Zone, short, with_offset},
+    time::{Zone, short, tomorrow, with_offset},
 };
 
-use super::{Acceptance, ZoneSource};
+use super::{Acceptance, TaskSpec, ZoneSource};
 
 /// The schedule of a definition and what bounds it.
 pub(super) struct Timing {
@@ -30,9 +32,8 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, against: Acceptance<'_>, warning
     let (zone, zone_source) = zone(fields, against);
     // A zone that is wrong is one fault: it must not make a second, that there is none.
     let usable = zone.clone().or_else(|| fields.has("timezone").then(Zone::utc));
-    let starts_at = instant(fields, "starts_at", usable.as_ref());
-    let ends_at = instant(fields, "ends_at", usable.as_ref());
-    let anchored_at = instant(fields, "anchored_at", usable.as_ref());
+    let mut read = |name| instant(fields, name, usable.as_ref(), against.now);
+    let (starts_at, ends_at, anchored_at) = (read("starts_at"), read("ends_at"), read("anchored_at"));
     let anchor = anchored_at.or(starts_at).unwrap_or(against.now);
     let anchor = Timestamp::from_second(anchor.as_second()).unwrap_or(anchor);
     let event_filter = fields.text("event_filter").map(str::to_owned);
@@ -128,14 +129,14 @@ fn used(schedule: Option<&Schedule>, zone: Option<Zone>, source: ZoneSource) -> 
 }
 
 /// An ISO 8601 instant; a civil time is read in the task's zone.
-fn instant(fields: &mut Fields<'_, '_>, name: &'static str, zone: Option<&Zone>) -> Option<Timestamp> {
+fn instant(fields: &mut Fields<'_, '_>, name: &'static str, zone: Option<&Zone>, now: Timestamp) -> Option<Timestamp> {
     let text = fields.text(name)?.trim();
     if let Ok(at) = text.parse() {
         return Some(at);
     }
     let Ok(civil) = text.parse::<DateTime>() else {
-        let message =
-            format!("`{text}` is no instant; write one such as `2027-01-31T09:00` or `2027-01-31T09:00:00+02:00`");
+        let (with_offset, civil) = tomorrow(now, zone.unwrap_or(&Zone::utc()));
+        let message = format!("`{text}` is no instant; write one such as `{civil}` or `{with_offset}`");
         fields.fault(name, FaultCode::BadInstant, message);
         return None;
     };
@@ -182,7 +183,7 @@ fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
     }
     let now_text = present(now, &timing.zone);
     // An occurrence at `starts_at` itself counts.
-    let before_start = timing.starts_at.and_then(|at| at.checked_sub(std::time::Duration::from_nanos(1)).ok());
+    let before_start = timing.starts_at.and_then(|at| at.checked_sub(Duration::from_nanos(1)).ok());
     match schedule.next_after(before_start.map_or(now, |at| at.max(now))) {
         Ok(Some(first)) => {
             if let Some(ends_at) = timing.ends_at.filter(|ends_at| first >= *ends_at) {
@@ -195,8 +196,9 @@ fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
             }
         }
         Ok(None) if timing.kind == ScheduleKind::Once => {
-            let message =
-                format!("`{}` has gone by: it is now {now_text}; name a later instant", schedule.normalised());
+            let at = schedule.next_after(Timestamp::MIN).ok().flatten();
+            let at = at.map_or_else(|| schedule.normalised().to_owned(), |at| with_offset(at, &timing.zone));
+            let message = format!("`{at}` has gone by: it is now {now_text}; name a later instant");
             fields.fault("schedule_expr", FaultCode::InThePast, message);
         }
         Ok(None) => {
@@ -210,19 +212,40 @@ fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
     }
 }
 
+const DAY: Duration = Duration::from_hours(24);
+
 /// Occurrences looked at when the least gap is asked for.
 const SAMPLE: usize = 20;
 
 /// Refuses a schedule whose occurrences come faster than `least`, which `costly` steps ask for.
 pub(super) fn judge_interval(fields: &mut Fields<'_, '_>, timing: &Timing, against: Acceptance<'_>, costly: &str) {
     let least = against.limits.min_costly_interval;
-    let Some(Ok(upcoming)) = timing.schedule.as_ref().map(|it| it.upcoming(against.now, timing.ends_at, SAMPLE)) else {
-        return;
-    };
-    let gaps = upcoming.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at).unsigned_abs());
-    if let Some(gap) = gaps.min().filter(|gap| *gap < least) {
+    if let Some(gap) = least_gap(timing, against).filter(|gap| *gap < least) {
         let message =
             format!("it fires every {}, and a task that uses `{costly}` at most every {}", short(gap), short(least));
         fields.fault("schedule_expr", FaultCode::Limit, message);
     }
+}
+
+/// The least time between two occurrences that come next; `None` where there are not two.
+fn least_gap(timing: &Timing, against: Acceptance<'_>) -> Option<Duration> {
+    let upcoming = timing.schedule.as_ref()?.upcoming(against.now, timing.ends_at, SAMPLE).ok()?;
+    upcoming.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at).unsigned_abs()).min()
+}
+
+/// Says that a `dedupe_key`, which is the same for every occurrence of a clock, leaves out some of them.
+pub(super) fn warn_of_duplicates(timing: &Timing, policies: &TaskSpec, against: Acceptance<'_>) -> Option<String> {
+    policies.dedupe_key.as_ref()?;
+    let (window, gap) = (policies.dedupe_window(), least_gap(timing, against)?);
+    // A day is an hour shorter where the clock goes forward.
+    let forward = Duration::from_hours(if timing.kind != ScheduleKind::Interval && gap >= DAY { 1 } else { 0 });
+    let gap = gap - forward;
+    (window > gap).then(|| {
+        format!(
+            "$.dedupe_window: occurrences are as little as {} apart and have the same `dedupe_key`, so for {} after \
+             a run the others are skipped as duplicates",
+            short(gap),
+            short(window)
+        )
+    })
 }

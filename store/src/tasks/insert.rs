@@ -129,6 +129,7 @@ async fn insert_row(
         topic(spec),
         at(cursor.map(|(occurrence, _)| occurrence)) as _,
         at(cursor.map(|(_, due)| due)) as _,
+        accepted.zone_source.as_str(),
     )
     .execute(&mut **tx)
     .await

@@ -4,7 +4,7 @@ use ordinaut_schema::{
     id::{AgentId, TaskId},
     planning::Stretch,
     run::SkipReason,
-    task::{TaskSpec, TaskState},
+    task::{TaskSpec, TaskState, ZoneSource},
 };
 use serde_json::Value;
 use sqlx::types::Uuid;
@@ -24,6 +24,7 @@ pub(super) struct TaskRow {
     pub(super) next_due_at: Option<jiff_sqlx::Timestamp>,
     pub(super) last_occurrence_at: Option<jiff_sqlx::Timestamp>,
     pub(super) runs_planned: i64,
+    pub(super) zone_source: Option<String>,
     pub(super) paused_because: Option<String>,
     pub(super) resume_at: Option<jiff_sqlx::Timestamp>,
     pub(super) snoozed_until: Option<jiff_sqlx::Timestamp>,
@@ -68,6 +69,7 @@ impl TryFrom<TaskRow> for TaskRecord {
             next_due_at: row.next_due_at.map(jiff_sqlx::Timestamp::to_jiff),
             last_occurrence_at: row.last_occurrence_at.map(jiff_sqlx::Timestamp::to_jiff),
             runs_planned: row.runs_planned.unsigned_abs(),
+            zone_source: row.zone_source.as_deref().and_then(ZoneSource::from_text),
             paused_because: row.paused_because,
             resume_at: row.resume_at.map(jiff_sqlx::Timestamp::to_jiff),
             snoozed_until: row.snoozed_until.map(jiff_sqlx::Timestamp::to_jiff),

@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, ToSpan as _};
-use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
     event::Topic,
-    id::{RunId, Shard, TaskId},
+    id::{RunId, TaskId},
     limits::Limits,
     planning::first_cursor,
     task::TaskState,
@@ -19,16 +18,14 @@ use sqlx::{Postgres, Transaction};
 
 use crate::{
     Caller, Store, StoreError,
-    admission::{LockedTask, admit},
+    admission::admit,
     audit::audit,
     connection::{at, transaction_now},
     error::Doing as _,
-    inbound::trigger_own,
     runs::{Live, cancel_live},
-    skips::{Skipped, write_skipped},
 };
 
-use super::{Snooze, TaskRecord, fields, has_clock, lock_task, tell_task};
+use super::{Snooze, TaskRecord, fields, has_clock, lock_task, tell_task, write_stretch};
 
 /// An open stretch is written to history after that long, snoozed or not.
 const STRETCH_AGE: Duration = Duration::from_hours(1);
@@ -122,7 +119,8 @@ impl Store {
         Ok(resumed)
     }
 
-    /// Puts off what comes next; runs that exist are left alone. A new snooze replaces an earlier one of its kind.
+    /// Puts off what comes next; runs that exist are left alone. A new snooze replaces an earlier one of its kind, and
+    /// one that ends before the next occurrence is due puts off nothing: the task is not snoozed then.
     ///
     /// # Errors
     /// [`StoreError::TaskState`] for a task that is not active, or that no clock makes due.
@@ -168,12 +166,7 @@ impl Store {
             if old.state == TaskState::Cancelled {
                 return Ok(((old, Vec::new()), tx));
             }
-            if let Some(stretch) = old.open_stretch {
-                let revision = i32::try_from(old.revision).unwrap_or(i32::MAX);
-                let locked = LockedTask { id: task, shard: Shard::default(), agent: old.agent, revision };
-                let told = write_skipped(&mut tx, &[Skipped::stretch(&locked, &stretch)]).await?;
-                trigger_own(&mut tx, &told).await?;
-            }
+            write_stretch(&mut tx, &old).await?;
             sqlx::query!(
                 "
                 update task
@@ -251,7 +244,9 @@ async fn snooze_until(
     until: Timestamp,
 ) -> Result<(), StoreError> {
     refuse_past(tx, old.id, until).await?;
-    let due = due_unsnoozed(old)?.map(|due| due.max(until));
+    let due = due_unsnoozed(old)?;
+    let until = Some(until).filter(|until| due.is_some_and(|due| due < *until));
+    let due = due.map(|due| until.unwrap_or(due));
     let write = old.open_stretch.map(|open| open.opened_at + STRETCH_AGE);
     sqlx::query!(
         "
@@ -262,7 +257,7 @@ async fn snooze_until(
         where id = $1
         ",
         old.id.uuid(),
-        until.to_sqlx() as _,
+        at(until) as _,
         at([due, write].into_iter().flatten().min()) as _,
     )
     .execute(&mut **tx)

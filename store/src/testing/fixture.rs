@@ -123,6 +123,29 @@ impl Fixture {
         }
     }
 
+    /// Opens a stretch of so many occurrences of a task that overlapped.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn skipping(&self, title: &str, occurrences: i32) {
+        sqlx::query(
+            "
+            update task
+            set stretch_reason = 'overlap',
+                stretch_from = now(),
+                stretch_to = now(),
+                stretch_count = $2,
+                stretch_opened_at = now()
+            where title = $1
+            ",
+        )
+        .bind(title)
+        .bind(occurrences)
+        .execute(&self.owner)
+        .await
+        .expect("the owner writes a task");
+    }
+
     /// Puts a run into `due_work` in that state, without planning or claiming it.
     ///
     /// # Panics

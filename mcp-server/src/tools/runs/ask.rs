@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use ordinaut_schema::{id::RunId, run::RunState};
+use ordinaut_schema::{id::RunId, run::RunState, time::short};
 use ordinaut_store::{
     StoreError,
     runs::{Cancelling, RetryFrom},
+    tasks::TaskRecord,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -20,7 +21,7 @@ use super::{
         call::{Call, Desk},
         refusals::refuse,
         schema::{arguments, count, object, request_id, run as run_argument, task as task_argument, text, word},
-        show::run_summary,
+        show::{run_line, run_summary},
         tasks,
     },
     read::{ended_answer, zone_of},
@@ -61,10 +62,35 @@ pub(super) async fn run_now(mut call: Call) -> Result<Answer, ToolError> {
     let task = tasks::find(&desk, &name).await?;
     let key = request.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
     let planned = desk.store.run_now(&desk.caller, task.id, &key, params).await;
-    let (run, existed) = planned.map_err(|error| refuse(error, request.as_deref()))?;
-    let outcome = if existed { "existed" } else { "planned" };
-    let answer = asked(&call, &desk, run, outcome, wait).await.map_err(|error| refuse(error, request.as_deref()))?;
+    let planned = planned.map_err(|error| refuse(error, request.as_deref()))?;
+    if let Some(first) = planned.duplicate_of {
+        return Ok(duplicate(&desk, &task, planned.run, first).await);
+    }
+    let outcome = if planned.existed { "existed" } else { "planned" };
+    let answer =
+        asked(&call, &desk, planned.run, outcome, wait).await.map_err(|error| refuse(error, request.as_deref()))?;
     Ok(answer.warn(&desk.warnings().await))
+}
+
+/// The answer where the task's key was taken: nothing was started, and what there is instead.
+async fn duplicate(desk: &Desk, task: &TaskRecord, skipped: RunId, first: RunId) -> Answer {
+    let key = task.spec.dedupe_key.as_deref().unwrap_or_default();
+    let window = short(task.spec.dedupe_window());
+    let answer = Answer::new()
+        .with("outcome", "duplicate")
+        .with("skipped_run", json!(skipped))
+        .with("duplicate_of", json!(first))
+        .line(format!(
+            "Nothing was started: run {first} took the same dedupe_key (`{key}`) less than {window} ago. \
+             This request is kept as skipped: duplicate (run {skipped})."
+        ));
+    // History may have dropped it by now; its id still says when it was.
+    let Ok(record) = desk.store.find_run(&desk.caller, first).await else { return answer };
+    let zone = zone_of(desk, &record).await;
+    answer
+        .with("run", Value::Object(run_summary(&record, &zone)))
+        .line(run_line(&record, &zone))
+        .line("To run all the same wait for the window to end, or change dedupe_key or dedupe_window by update_task.")
 }
 
 pub(super) fn retry_spec() -> Spec {

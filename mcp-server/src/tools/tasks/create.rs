@@ -110,9 +110,12 @@ fn input() -> Value {
             ("priority", count("1 first, 9 last; default 5", (1, 9), 5)),
             (
                 "dedupe_key",
-                text("Kept with the task; this version does not leave out duplicates by it yet", "daily-report"),
+                text(
+                    "While a run with the same key is younger than dedupe_window, others are skipped; for all your tasks unless ${task.id} is in it",
+                    "order-${event.payload.id}",
+                ),
             ),
-            ("dedupe_window", text("See dedupe_key", "1h")),
+            ("dedupe_window", text("Default 1h", "10m")),
             ("run_timeout", text("Limit of a whole run; default 1h", "30m")),
             (
                 "pause_after_failures",
@@ -191,7 +194,7 @@ async fn same_title(desk: &Desk, definition: &Value) -> Option<TaskRecord> {
 
 async fn created(desk: &Desk, task: &TaskRecord, accepted: &Accepted) -> Answer {
     let answer = Answer::new().with("outcome", "created").line(format!("Created {}.", named(task)));
-    let (answer, mut warnings) = echo(answer, desk, task, Some(accepted.zone_source));
+    let (answer, mut warnings) = echo(answer, desk, task);
     warnings.extend(accepted.warnings.iter().cloned());
     warnings.extend(desk.warnings().await);
     answer.warn(&warnings)
@@ -200,7 +203,7 @@ async fn created(desk: &Desk, task: &TaskRecord, accepted: &Accepted) -> Answer 
 async fn existed(desk: &Desk, task: &TaskRecord, why: &str) -> Answer {
     let answer =
         Answer::new().with("outcome", "existed").line(format!("{} existed: {why}. Nothing was changed.", named(task)));
-    let (answer, mut warnings) = echo(answer, desk, task, None);
+    let (answer, mut warnings) = echo(answer, desk, task);
     warnings.extend(desk.warnings().await);
     answer.warn(&warnings)
 }

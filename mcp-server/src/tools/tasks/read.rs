@@ -32,8 +32,8 @@ use super::{
 /// A longer definition is shown in outline, its steps one at a time.
 const WHOLE_BYTES: usize = 16 * 1024;
 
-/// How many runs the health of a task is told from, and how many of them are shown.
-const HEALTH_RUNS: u32 = 20;
+/// How many runs the health of a task is told from (retries count as what they retry), and how many of them are shown.
+const HEALTH_RUNS: u32 = 40;
 const SHOWN_RUNS: usize = 5;
 
 /// How many tasks a page holds unless it says otherwise.
@@ -79,8 +79,9 @@ async fn show(desk: &Desk, task: &TaskRecord, shown: (Value, Option<String>)) ->
     let zone = Timing::of(&task.spec).zone;
 
     let answer = Answer::new().line(format!("{}.", named(task)));
-    let (answer, warnings) = echo(answer, desk, task, None);
+    let (answer, warnings) = echo(answer, desk, task);
     let (definition, note) = shown;
+    let health = health(&runs, task.open_stretch.as_ref());
     let latest = &runs[..runs.len().min(SHOWN_RUNS)];
     let answer = answer
         .with("definition", definition.clone())
@@ -88,10 +89,10 @@ async fn show(desk: &Desk, task: &TaskRecord, shown: (Value, Option<String>)) ->
         .with("created_at", local(task.created_at, &zone))
         .with("updated_at", local(task.updated_at, &zone))
         .with("runs_planned", task.runs_planned)
-        .with("health", health(&runs))
+        .with("health", health.as_str())
         .with("last_runs", latest.iter().map(|run| Value::Object(run_summary(run, &zone))).collect::<Vec<_>>())
         .with("open_stretch", task.open_stretch.map(|stretch| open_stretch(&stretch, &zone)).unwrap_or_default())
-        .line(health(&runs))
+        .line(health.as_str())
         .lines(latest.iter().map(|run| run_line(run, &zone)))
         .line(task.open_stretch.map(|stretch| stretch_line(&stretch, &zone)).unwrap_or_default())
         .line(format!("Definition: {definition}"))

@@ -19,6 +19,9 @@ use super::{
     echo, find, named,
 };
 
+/// How many of the occurrences to be skipped an answer names.
+const SKIPPED_SHOWN: usize = 5;
+
 pub(super) fn pause_spec() -> Spec {
     Spec {
         name: "pause",
@@ -112,7 +115,20 @@ pub(super) async fn snooze(mut call: Call) -> Result<Answer, ToolError> {
     };
     let snoozed = desk.store.snooze_task(&desk.caller, task.id, snooze).await;
     let task = snoozed.map_err(|error| refuse(error, None))?;
-    Ok(written(&desk, &task, "snoozed", format!("Snoozed {}.", named(&task))).await)
+    let timing = Timing::of(&task.spec);
+    if let (Snooze::Until(until), None) = (snooze, task.snoozed_until) {
+        let first =
+            format!("Nothing is put off: nothing of {} is due before {}.", named(&task), local(until, &timing.zone));
+        return Ok(written(&desk, &task, "unchanged", first).await);
+    }
+    let skipped = timing.skipped(&task, SKIPPED_SHOWN);
+    let answer = written(&desk, &task, "snoozed", format!("Snoozed {}.", named(&task))).await;
+    if skipped.is_empty() {
+        return Ok(answer);
+    }
+    Ok(answer
+        .with("skipped", skipped.iter().map(|next| next.json(&timing.zone)).collect::<Vec<_>>())
+        .lines(skipped.iter().map(|next| format!("Will be skipped: {}", next.line(&timing.zone)))))
 }
 
 pub(super) fn cancel_spec() -> Spec {
@@ -149,7 +165,7 @@ pub(super) async fn cancel(mut call: Call) -> Result<Answer, ToolError> {
 }
 
 async fn written(desk: &Desk, task: &TaskRecord, outcome: &str, first: String) -> Answer {
-    let (answer, mut warnings) = echo(Answer::new().with("outcome", outcome).line(first), desk, task, None);
+    let (answer, mut warnings) = echo(Answer::new().with("outcome", outcome).line(first), desk, task);
     warnings.extend(desk.warnings().await);
     answer.warn(&warnings)
 }

@@ -1,7 +1,7 @@
 //! `update_task`: fields changed, cleared, single steps replaced; the answer shows what that made of the task.
 
 use ordinaut_schema::task::{self, TaskSpec};
-use ordinaut_store::StoreError;
+use ordinaut_store::{StoreError, tasks::TaskRecord};
 use serde_json::{Map, Value, json};
 
 use crate::{error::ToolError, principal::Scope};
@@ -13,6 +13,7 @@ use super::{
         call::Call,
         refusals::{invalid_definition, refuse},
         schema::{arguments, count, flag, list, object, task as task_argument},
+        show::{Timing, local},
         untrusted,
     },
     create, echo, find, named,
@@ -86,16 +87,39 @@ pub(super) async fn update_task(mut call: Call) -> Result<Answer, ToolError> {
     } else {
         format!("Changed {}.", named(&task))
     };
-    let source = Some(accepted.zone_source);
     let answer = Answer::new()
         .with("outcome", if differences.is_empty() { "unchanged" } else { "updated" })
         .with("changed", differences.iter().map(Change::json).collect::<Vec<_>>())
         .line(first)
-        .lines(differences.iter().map(Change::line));
-    let (answer, mut warnings) = echo(answer, &desk, &task, source);
+        .lines(differences.iter().map(Change::line))
+        .lines(consequences(&old, &task));
+    let (answer, mut warnings) = echo(answer, &desk, &task);
     warnings.extend(accepted.warnings);
     warnings.extend(desk.warnings().await);
     Ok(answer.warn(&warnings))
+}
+
+/// What an edit did beside what it was asked to.
+fn consequences(old: &TaskRecord, task: &TaskRecord) -> Vec<String> {
+    let zone = Timing::of(&task.spec).zone;
+    let mut lines = Vec::new();
+    if old.last_occurrence_at < task.last_occurrence_at {
+        lines.push("What was due under the old schedule was settled first; list_runs shows how.".to_owned());
+    }
+    match (old.snoozed_until, task.snoozed_until) {
+        (Some(until), None) => lines.push(format!(
+            "The snooze until {} is over: it would hold back nothing of the new schedule.",
+            local(until, &zone)
+        )),
+        (Some(_), Some(_)) if old.next_occurrence_at != task.next_occurrence_at => {
+            lines.push("The snooze stays, for the new schedule.".to_owned());
+        }
+        _ => {}
+    }
+    if task.skip_next > 0 && old.next_occurrence_at != task.next_occurrence_at {
+        lines.push("The occurrences to skip are now those of the new schedule.".to_owned());
+    }
+    lines
 }
 
 /// One field, or one step, that two definitions differ in.
