@@ -77,10 +77,11 @@ impl RuleSet {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let start = civil::resolve(&lines.zone, lines.start).0;
         let set = Self {
+            starts_later: lines.start_was_given && start > civil::seconds(anchor),
             zone: lines.zone,
             start: lines.start,
-            starts_later: lines.start_was_given && civil::timestamp(lines.start) > anchor,
             rules,
             rdates: lines.rdates,
             exdates: lines.exdates,
