@@ -158,7 +158,7 @@ pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -
     // A slip of a name is about as long as the name; the distance costs the product of both lengths.
     candidates
         .into_iter()
-        .filter(|candidate| wrong.len() <= candidate.len() * 2 + 3)
+        .filter(|candidate| wrong.len() <= candidate.len() * 2 + 3 && candidate.len() <= wrong.len() * 2 + 3)
         .map(|candidate| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).clamp(1, 3))
         .min()

@@ -95,14 +95,19 @@ impl Days {
 
     /// The allowed day in `from..end` with `n` allowed ones before it.
     pub(super) fn nth(&self, from: i64, end: i64, n: i64) -> Result<Option<i64>, GaveUp> {
-        let mut day = from;
-        for _ in 0..n {
-            match self.first_from(day, end)? {
-                Some(found) => day = found + 1,
-                None => return Ok(None),
+        let mut left = n;
+        let mut year = civil::year_of(from);
+        let mut from = from;
+        while from < end {
+            let (start, next) = (civil::year_start(year), civil::year_start(year + 1));
+            let bits = self.of_year(year)?;
+            let count = count_bits(bits, from - start, end.min(next) - start);
+            if left < count {
+                return Ok(nth_bit(bits, from - start, left).map(|found| start + found));
             }
+            (left, year, from) = (left - count, year + 1, next);
         }
-        self.first_from(day, end)
+        Ok(None)
     }
 
     /// Whether nothing is ruled out.
@@ -233,6 +238,25 @@ fn next_bit(bits: &Bits, from: i64) -> Option<i64> {
     i64::try_from(word * 64).ok().map(|base| base + i64::from(rest.trailing_zeros()))
 }
 
+/// The set bit from `from` on with `n` set ones before it.
+fn nth_bit(bits: &Bits, from: i64, n: i64) -> Option<i64> {
+    let mut left = n;
+    let first = usize::try_from(from).ok()?;
+    for (number, word) in bits.iter().enumerate().skip(first / 64) {
+        let mut word = if number == first / 64 { word & (u64::MAX << (first % 64)) } else { *word };
+        let count = i64::from(word.count_ones());
+        if left >= count {
+            left -= count;
+            continue;
+        }
+        for _ in 0..left {
+            word &= word - 1;
+        }
+        return i64::try_from(number * 64).ok().map(|base| base + i64::from(word.trailing_zeros()));
+    }
+    None
+}
+
 /// How many bits are set from `from` on, before `end`.
 fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
     let below = |limit: i64| -> i64 {
@@ -244,4 +268,23 @@ fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
         ones.map(i64::from).sum()
     };
     below(end) - below(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn bits_are_found_and_counted_like_a_list(bits in any::<Bits>(), from in 0_i64..366, n in 0_i64..400) {
+            // A year has 366 days at most.
+            let bits = bits.map(|word| word & word.rotate_left(7)).map(|word| word & (u64::MAX >> 18));
+            let set: Vec<i64> = (from..384).filter(|n| bits[usize::try_from(n / 64).unwrap()] >> (n % 64) & 1 == 1).collect();
+            prop_assert_eq!(next_bit(&bits, from), set.first().copied());
+            prop_assert_eq!(nth_bit(&bits, from, n), set.get(usize::try_from(n).unwrap()).copied());
+            prop_assert_eq!(count_bits(&bits, from, 366), i64::try_from(set.iter().filter(|n| **n < 366).count()).unwrap());
+        }
+    }
 }
