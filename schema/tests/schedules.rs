@@ -132,6 +132,39 @@ fn nothing_comes_after_the_last_instant_of_all() {
 }
 
 #[test]
+fn a_count_of_a_hundred_thousand_ends_on_its_day() {
+    use jiff::{Timestamp, ToSpan, civil::date};
+    let positions = (1..=366).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    // Each with the days from one occurrence to the next.
+    for (rule, first, step) in [
+        ("FREQ=DAILY;COUNT=100000".to_owned(), date(2026, 1, 1), 1),
+        ("FREQ=DAILY;INTERVAL=3;COUNT=100000".to_owned(), date(2026, 1, 1), 3),
+        ("FREQ=WEEKLY;INTERVAL=2;BYDAY=TU;COUNT=100000".to_owned(), date(2026, 1, 13), 14),
+        ("FREQ=WEEKLY;BYDAY=MO;BYSETPOS=1,2,-1;COUNT=100000".to_owned(), date(2026, 1, 5), 7),
+        (format!("FREQ=YEARLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;BYSETPOS={positions};COUNT=100000"), date(2026, 1, 1), 1),
+    ] {
+        let schedule = parse(ScheduleKind::Rrule, &format!("DTSTART:20260101T090000Z\nRRULE:{rule}"), None).unwrap();
+        let instant = |days: i64| {
+            let at = first.at(9, 0, 0, 0) + days.days();
+            at.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
+        };
+        let last = instant(99_999 * step);
+        assert_eq!(schedule.next_after(Timestamp::MIN), Ok(Some(instant(0))), "{rule}");
+        assert_eq!(schedule.next_after(last - 1.second()), Ok(Some(last)), "{rule}");
+        assert_eq!(schedule.next_after(last), Ok(None), "{rule}");
+    }
+}
+
+#[test]
+fn a_set_that_costs_too_much_is_refused_with_what_to_do() {
+    let minutes = |n: u32| format!("RRULE:FREQ=MINUTELY;INTERVAL={n};BYHOUR=3;BYMINUTE=7,9,31;COUNT=100000");
+    let text = format!("DTSTART:20260101T000000Z\n{}\n{}", minutes(7), minutes(11));
+    let faults = parse(ScheduleKind::Rrule, &text, None).unwrap_err();
+    assert_eq!(faults[0].code, FaultCode::Limit);
+    assert!(faults[0].message.contains("use UNTIL, or a smaller COUNT"), "{}", faults[0]);
+}
+
+#[test]
 fn refusals_name_the_mend() {
     use ScheduleKind::{Cron, Event, Interval, Manual, Once, Rrule};
     let zone = Zone::utc();

@@ -6,6 +6,7 @@
 //! rules name, or a rule and an RDATE, happens once.
 
 mod budget;
+mod count;
 mod days;
 mod elapsed;
 mod moment;
@@ -70,8 +71,9 @@ impl RuleSet {
         let lines = text::Lines::read(expr, zone, anchor, limits)?;
         let mut faults = Vec::new();
         let mut rules = Vec::new();
+        let budget = Budget::for_counts();
         for rule in lines.rules {
-            match Recurrence::new(rule, lines.start, &lines.zone) {
+            match Recurrence::new(rule, lines.start, &lines.zone, &budget) {
                 Ok(recurrence) => rules.push(recurrence),
                 Err(fault) => faults.push(fault),
             }
@@ -167,10 +169,10 @@ impl RuleSet {
 }
 
 impl Recurrence {
-    fn new(rule: Rule, start: i64, zone: &Zone) -> Result<Self, Fault> {
+    fn new(rule: Rule, start: i64, zone: &Zone, budget: &Budget) -> Result<Self, Fault> {
         let explicit = rule.with_implied_days(start);
         let days = Days::new(&explicit);
-        let gave_up = |gave_up| rule::too_sparse(&rule, gave_up);
+        let gave_up = |gave_up| rule::too_long(&rule, gave_up);
         // COUNT becomes an end here, once.
         let search = if rule.freq < Freq::Hourly {
             let time = start.rem_euclid(civil::DAY);
@@ -183,11 +185,12 @@ impl Recurrence {
                 seconds: own(&rule.by_second, time % 60),
             };
             let periods = Periods::new(&explicit, start, days, times);
-            let last = rule.count.map(|count| periods.last_of(count)).transpose().map_err(gave_up)?.flatten();
+            let last = rule.count.map(|count| periods.last_of(count, budget)).transpose().map_err(gave_up)?.flatten();
             Search::Civil { periods, last }
         } else {
             let elapsed = Elapsed::new(&rule, start, civil::resolve(zone, start).0, days);
-            let last = rule.count.map(|count| elapsed.last_of(zone, count)).transpose().map_err(gave_up)?.flatten();
+            let last =
+                rule.count.map(|count| elapsed.last_of(zone, count, budget)).transpose().map_err(gave_up)?.flatten();
             Search::Real { elapsed, last }
         };
         Ok(Self { rule, search })

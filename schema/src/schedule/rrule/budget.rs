@@ -11,6 +11,9 @@ use super::super::GaveUp;
 /// weeks; the calendar repeats after 400.
 const MOST: u32 = 50_000;
 
+/// Four for each occurrence of the longest COUNT.
+const MOST_COUNTING: u32 = 400_000;
+
 #[derive(Debug)]
 pub(super) struct Budget {
     all: u32,
@@ -23,9 +26,9 @@ impl Budget {
         Self::new(MOST)
     }
 
-    /// For finding where COUNT ends, once, when a rule is read.
-    pub(super) fn for_count(count: u32) -> Self {
-        Self::new(MOST.saturating_add(count.saturating_mul(4)))
+    /// For finding where the COUNTs of a set end, once, when it is read.
+    pub(super) fn for_counts() -> Self {
+        Self::new(MOST_COUNTING)
     }
 
     fn new(all: u32) -> Self {

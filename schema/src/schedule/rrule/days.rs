@@ -20,7 +20,7 @@ use super::{
 };
 
 /// One bit for each day of a year.
-type Bits = [u64; 6];
+pub(super) type Bits = [u64; 6];
 
 /// The days that a rule's BY parts allow, in any year.
 #[derive(Debug, Clone)]
@@ -117,14 +117,20 @@ impl Days {
         numbers && months.is_empty() && weekdays.is_empty() && ordinals.is_empty()
     }
 
-    fn of_year(&self, year: i64) -> Result<&Bits, GaveUp> {
+    /// The allowed days of a year.
+    pub(super) fn of_year(&self, year: i64) -> Result<&Bits, GaveUp> {
         let first_weekday = civil::weekday(civil::year_start(year));
         let leap =
             [year - 1, year, year + 1].into_iter().fold(0, |bits, year| bits * 2 + i64::from(civil::is_leap(year)));
         let slot = &self.parts.kinds[usize::try_from(first_weekday * 8 + leap).expect("7 weekdays times 8")];
         // A year of 2000 to 2399 stands for all of its kind, so `rrule` never sees a far one.
         let like = i32::try_from(2000 + year.rem_euclid(400)).expect("less than 2400");
-        let bits = slot.get_or_init(|| catch_unwind(AssertUnwindSafe(|| self.parts.ask(like))).ok().flatten());
+        let bits = slot.get_or_init(|| {
+            if self.are_all() {
+                return Some(whole_year(civil::is_leap(year)));
+            }
+            catch_unwind(AssertUnwindSafe(|| self.parts.ask(like))).ok().flatten()
+        });
         bits.as_ref().ok_or(GaveUp { steps: 1 })
     }
 }
@@ -227,6 +233,11 @@ fn ordinal(year: i32, ordinal: i16, day: Weekday) -> Option<NWeekday> {
         .then_some(NWeekday::Nth(1, day))
 }
 
+fn whole_year(leap: bool) -> Bits {
+    let last = if leap { u64::MAX >> 18 } else { u64::MAX >> 19 };
+    [u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, last]
+}
+
 fn next_bit(bits: &Bits, from: i64) -> Option<i64> {
     let from = usize::try_from(from).ok().filter(|from| *from < 366)?;
     let mut word = from / 64;
@@ -239,7 +250,7 @@ fn next_bit(bits: &Bits, from: i64) -> Option<i64> {
 }
 
 /// The set bit from `from` on with `n` set ones before it.
-fn nth_bit(bits: &Bits, from: i64, n: i64) -> Option<i64> {
+pub(super) fn nth_bit(bits: &Bits, from: i64, n: i64) -> Option<i64> {
     let mut left = n;
     let first = usize::try_from(from).ok()?;
     for (number, word) in bits.iter().enumerate().skip(first / 64) {
@@ -258,7 +269,7 @@ fn nth_bit(bits: &Bits, from: i64, n: i64) -> Option<i64> {
 }
 
 /// How many bits are set from `from` on, before `end`.
-fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
+pub(super) fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
     let below = |limit: i64| -> i64 {
         let ones = bits.iter().zip(0_i64..).map(|(word, n)| match limit - n * 64 {
             left @ 1..64 => (word & ((1 << left) - 1)).count_ones(),

@@ -90,14 +90,14 @@ impl Elapsed {
     }
 
     /// The occurrence that is the `count`-th, or the last one if there are fewer.
-    pub(super) fn last_of(&self, zone: &Zone, count: u32) -> Result<Option<i64>, GaveUp> {
+    pub(super) fn last_of(&self, zone: &Zone, count: u32, budget: &Budget) -> Result<Option<i64>, GaveUp> {
         let filters = [self.hours, self.minutes, self.seconds];
         if self.within.is_none() && !self.is_empty && self.days.are_all() && filters == [Filter::ALL; 3] {
             let length = i64::from(count - 1).saturating_mul(self.unit.saturating_mul(self.interval));
             return Ok(Some(self.start.saturating_add(length)));
         }
         let mut last = None;
-        self.walk(zone, self.start - 1, count, &Budget::for_count(count), |at| last = Some(at))?;
+        self.walk(zone, self.start - 1, count, budget, |at| last = Some(at))?;
         Ok(last)
     }
 

@@ -16,16 +16,16 @@ use super::{
 
 #[derive(Debug, Clone)]
 pub(super) struct Periods {
-    freq: Freq,
-    interval: i64,
+    pub(super) freq: Freq,
+    pub(super) interval: i64,
     /// 0 = Monday.
     week_start: i64,
     /// Where DTSTART lies; nothing before it counts.
-    start: i64,
-    days: Days,
-    times: Times,
+    pub(super) start: i64,
+    pub(super) days: Days,
+    pub(super) times: Times,
     /// BYSETPOS, where a period has more than one day; for days it is in `times` already.
-    positions: Vec<i16>,
+    pub(super) positions: Vec<i16>,
 }
 
 impl Periods {
@@ -81,45 +81,6 @@ impl Periods {
         }
     }
 
-    /// The occurrence that is the `count`-th, or the last one if there are fewer.
-    pub(super) fn last_of(&self, count: u32) -> Result<Option<i64>, GaveUp> {
-        let budget = Budget::for_count(count);
-        let per_day = self.times.len();
-        let mut left = i64::from(count);
-        let mut last = None;
-        let mut from = self.start;
-        while left > 0 {
-            let Some(found) = self.first_from(from, &budget)? else { break };
-            let day = found.div_euclid(DAY);
-            if !self.positions.is_empty() {
-                // All that is left of a period at once.
-                let period = self.period_of(day);
-                let picks = self.picks_of(period)?;
-                let first = self.first_pick(period, &picks, found)?;
-                let taken = picks[first..].len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                last = self.time_of(period, picks[first + taken - 1])?;
-                (from, left) = (self.start_of(period + 1) * DAY, left - i64::try_from(taken).unwrap_or(left));
-                continue;
-            }
-            if found - day * DAY > self.times.nth(0).unwrap_or(0) || left < per_day {
-                (last, from, left) = (Some(found), found + 1, left - 1);
-                continue;
-            }
-            // A whole year or period at once, where every allowed day counts.
-            let end = if self.interval == 1 {
-                civil::year_start(civil::year_of(day) + 1)
-            } else {
-                self.start_of(self.period_of(day) + 1)
-            };
-            let end = end.min(HORIZON / DAY);
-            let days = self.days.count(day, end)?.min(left / per_day);
-            let until = self.days.nth(day, end, days - 1)?.unwrap_or(day);
-            last = self.times.nth(per_day - 1).map(|time| until * DAY + time);
-            (from, left) = ((until + 1) * DAY, left - days * per_day);
-        }
-        Ok(last)
-    }
-
     /// The first time at or after `civil` that BYSETPOS picks from a period.
     fn first_picked(&self, period: i64, civil: i64) -> Result<Option<i64>, GaveUp> {
         let picks = self.picks_of(period)?;
@@ -130,13 +91,13 @@ impl Periods {
     }
 
     /// Which of a period's times BYSETPOS picks, ascending.
-    fn picks_of(&self, period: i64) -> Result<Vec<i64>, GaveUp> {
+    pub(super) fn picks_of(&self, period: i64) -> Result<Vec<i64>, GaveUp> {
         let (start, end) = (self.start_of(period), self.start_of(period + 1));
         Ok(picks(&self.positions, self.days.count(start, end)? * self.times.len()))
     }
 
     /// The index of the first pick at or after `civil`.
-    fn first_pick(&self, period: i64, picks: &[i64], civil: i64) -> Result<usize, GaveUp> {
+    pub(super) fn first_pick(&self, period: i64, picks: &[i64], civil: i64) -> Result<usize, GaveUp> {
         let (mut low, mut high) = (0, picks.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -150,13 +111,13 @@ impl Periods {
     }
 
     /// The time of a period with `n` before it.
-    fn time_of(&self, period: i64, n: i64) -> Result<Option<i64>, GaveUp> {
+    pub(super) fn time_of(&self, period: i64, n: i64) -> Result<Option<i64>, GaveUp> {
         let times = self.times.len();
         let day = self.days.nth(self.start_of(period), self.start_of(period + 1), n / times)?;
         Ok(day.zip(self.times.nth(n % times)).map(|(day, time)| day * DAY + time))
     }
 
-    fn period_of(&self, day: i64) -> i64 {
+    pub(super) fn period_of(&self, day: i64) -> i64 {
         match self.freq {
             Freq::Yearly => civil::year_of(day),
             Freq::Monthly => civil::month_of(day),
@@ -165,7 +126,7 @@ impl Periods {
         }
     }
 
-    fn start_of(&self, period: i64) -> i64 {
+    pub(super) fn start_of(&self, period: i64) -> i64 {
         match self.freq {
             Freq::Yearly => civil::year_start(period),
             Freq::Monthly => civil::month_start(period),

@@ -16,7 +16,7 @@ use crate::{
 pub(super) const MAX_RULES: usize = 4;
 
 /// As many as anybody mends in one go; each unknown zone costs a search for the one that was meant.
-const MAX_FAULTS: usize = 20;
+const MAX_FAULTS: usize = 10;
 
 /// Room for DTSTART and what is made explicit, so that a rule at the limit can be read back.
 const NORMALISED_EXTRA: usize = 512;
