@@ -132,6 +132,17 @@ fn nothing_comes_after_the_last_instant_of_all() {
 }
 
 #[test]
+fn a_start_to_come_is_told_once() {
+    for (rule, sentence) in [
+        ("FREQ=DAILY", "Every day at 09:00, from 4 January 2027 09:00, UTC"),
+        ("FREQ=DAILY;INTERVAL=3", "Every 3 days at 09:00, counted from 4 January 2027 09:00, UTC"),
+    ] {
+        let text = format!("DTSTART:20270104T090000Z\nRRULE:{rule}");
+        assert_eq!(parse(ScheduleKind::Rrule, &text, None).unwrap().describe(), sentence);
+    }
+}
+
+#[test]
 fn a_count_of_a_hundred_thousand_ends_on_its_day() {
     use jiff::{Timestamp, ToSpan, civil::date};
     let positions = (1..=366).map(|n| n.to_string()).collect::<Vec<_>>().join(",");

@@ -13,7 +13,8 @@ use super::{
 pub(super) fn describe(set: &RuleSet) -> String {
     let rules: Vec<String> = set.rules.iter().map(|it| one(&it.rule, set)).collect();
     let mut clauses = vec![capital(&rules.join("; and "))];
-    if set.starts_later {
+    // What is counted from DTSTART begins there, too.
+    if set.starts_later && !set.rules.iter().all(|it| is_counted(&it.rule, set)) {
         clauses.push(format!("from {}", day_and_time(set.start)));
     }
     if !set.rdates.is_empty() {
@@ -38,12 +39,7 @@ fn day_and_time(civil: i64) -> String {
 fn one(rule: &Rule, set: &RuleSet) -> String {
     let explicit = rule.with_implied_days(set.start);
     let mut clauses = vec![if rule.freq < Freq::Hourly { of_days(&explicit, set.start) } else { of_hours(&explicit) }];
-    let unit = match rule.freq {
-        Freq::Hourly => civil::HOUR,
-        Freq::Minutely => 60,
-        _ => 1,
-    };
-    if rule.interval > 1 || set.start.rem_euclid(unit) != 0 {
+    if is_counted(rule, set) {
         clauses.push(format!("counted from {}", day_and_time(set.start)));
     }
     let weeks_count = !rule.by_week.is_empty() || (rule.freq == Freq::Weekly && rule.interval > 1);
@@ -60,6 +56,16 @@ fn one(rule: &Rule, set: &RuleSet) -> String {
         clauses.push(format!("until {}", day_and_time(until + civil::offset_at(&set.zone, until))));
     }
     clauses.join(", ")
+}
+
+/// Whether the sentence needs DTSTART to be exact.
+fn is_counted(rule: &Rule, set: &RuleSet) -> bool {
+    let unit = match rule.freq {
+        Freq::Hourly => civil::HOUR,
+        Freq::Minutely => 60,
+        _ => 1,
+    };
+    rule.interval > 1 || set.start.rem_euclid(unit) != 0
 }
 
 fn every(interval: u32, unit: &str) -> String {
