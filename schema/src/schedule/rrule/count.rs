@@ -9,7 +9,7 @@ use super::{
         civil::{self, DAY, HORIZON},
     },
     budget::Budget,
-    days::{Bits, count_bits, nth_bit},
+    days::{Bits, count_bits, nth_bit, set_bits},
     periods::Periods,
 };
 
@@ -55,10 +55,7 @@ impl Periods {
         let (start, end) = (civil::year_start(year), civil::year_start(year + 1));
         let mut period = self.next_in_phase(self.period_of(start));
         while self.start_of(period) < end {
-            for day in self.start_of(period).max(start)..self.start_of(period + 1).min(end) {
-                let n = usize::try_from(day - start).expect("a day of the year");
-                bits[n / 64] |= 1 << (n % 64);
-            }
+            set_bits(&mut bits, self.start_of(period).max(start) - start, self.start_of(period + 1).min(end) - start);
             period += self.interval;
         }
         bits

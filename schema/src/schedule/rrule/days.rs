@@ -25,6 +25,7 @@ pub(super) type Bits = [u64; 6];
 /// The days that a rule's BY parts allow, in any year.
 #[derive(Debug, Clone)]
 pub(super) struct Days {
+    all: bool,
     parts: Arc<Parts>,
 }
 
@@ -61,11 +62,16 @@ impl Days {
             ordinals: ordinals.into_iter().map(|(ordinal, day)| (i16::from(ordinal), chrono_weekday(day))).collect(),
             kinds: [const { OnceLock::new() }; 56],
         };
-        Self { parts: Arc::new(parts) }
+        let numbers = parts.month_days.is_empty() && parts.year_days.is_empty() && parts.weeks.is_empty();
+        let all = numbers && parts.months.is_empty() && parts.weekdays.is_empty() && parts.ordinals.is_empty();
+        Self { all, parts: Arc::new(parts) }
     }
 
     /// The first allowed day at or after `day`, before `end`.
     pub(super) fn first_from(&self, day: i64, end: i64) -> Result<Option<i64>, GaveUp> {
+        if self.all {
+            return Ok(Some(day).filter(|day| *day < end));
+        }
         // The calendar repeats after 400 years: what has not come by then never does.
         let end = end.min(day + 401 * 366);
         let mut year = civil::year_of(day);
@@ -112,9 +118,7 @@ impl Days {
 
     /// Whether nothing is ruled out.
     pub(super) fn are_all(&self) -> bool {
-        let Parts { months, month_days, year_days, weeks, weekdays, ordinals, .. } = &*self.parts;
-        let numbers = month_days.is_empty() && year_days.is_empty() && weeks.is_empty();
-        numbers && months.is_empty() && weekdays.is_empty() && ordinals.is_empty()
+        self.all
     }
 
     /// The allowed days of a year.
@@ -270,15 +274,23 @@ pub(super) fn nth_bit(bits: &Bits, from: i64, n: i64) -> Option<i64> {
 
 /// How many bits are set from `from` on, before `end`.
 pub(super) fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
-    let below = |limit: i64| -> i64 {
-        let ones = bits.iter().zip(0_i64..).map(|(word, n)| match limit - n * 64 {
-            left @ 1..64 => (word & ((1 << left) - 1)).count_ones(),
-            left if left > 0 => word.count_ones(),
-            _ => 0,
-        });
-        ones.map(i64::from).sum()
-    };
-    below(end) - below(from)
+    bits.iter().zip(0_i64..).map(|(word, n)| i64::from((word & below(end, n) & !below(from, n)).count_ones())).sum()
+}
+
+/// Sets the bits from `from` on, before `end`.
+pub(super) fn set_bits(bits: &mut Bits, from: i64, end: i64) {
+    for (word, n) in bits.iter_mut().zip(0_i64..) {
+        *word |= below(end, n) & !below(from, n);
+    }
+}
+
+/// Of the `n`-th word, the bits before the `limit`-th of all.
+fn below(limit: i64, n: i64) -> u64 {
+    match limit - n * 64 {
+        left @ 0..64 => (1 << left) - 1,
+        left if left < 0 => 0,
+        _ => u64::MAX,
+    }
 }
 
 #[cfg(test)]
@@ -289,10 +301,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bits_are_found_and_counted_like_a_list(bits in any::<Bits>(), from in 0_i64..366, n in 0_i64..400) {
+        fn bits_are_found_and_counted_like_a_list(bits in any::<Bits>(), from in 0_i64..366, n in 0_i64..384) {
             // A year has 366 days at most.
             let bits = bits.map(|word| word & word.rotate_left(7)).map(|word| word & (u64::MAX >> 18));
             let set: Vec<i64> = (from..384).filter(|n| bits[usize::try_from(n / 64).unwrap()] >> (n % 64) & 1 == 1).collect();
+            let mut range = [0; 6];
+            set_bits(&mut range, from, n);
+            prop_assert_eq!(count_bits(&range, 0, 384), (n - from).clamp(0, 384 - from));
+            prop_assert!(next_bit(&range, 0).is_none_or(|first| first == from));
             prop_assert_eq!(next_bit(&bits, from), set.first().copied());
             prop_assert_eq!(nth_bit(&bits, from, n), set.get(usize::try_from(n).unwrap()).copied());
             prop_assert_eq!(count_bits(&bits, from, 366), i64::try_from(set.iter().filter(|n| **n < 366).count()).unwrap());

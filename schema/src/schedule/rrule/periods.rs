@@ -26,6 +26,8 @@ pub(super) struct Periods {
     pub(super) times: Times,
     /// BYSETPOS, where a period has more than one day; for days it is in `times` already.
     pub(super) positions: Vec<i16>,
+    /// The one nearest to either end: what has fewer times to pick from has none.
+    least_position: i64,
 }
 
 impl Periods {
@@ -45,7 +47,8 @@ impl Periods {
             _ => (times.pick(&positions), Vec::new()),
         };
         let (interval, week_start) = (i64::from(rule.interval), i64::from(rule.week_start));
-        Self { freq: rule.freq, interval, week_start, start, days, times, positions }
+        let least_position = positions.iter().map(|position| i64::from(position.abs())).min().unwrap_or(0);
+        Self { freq: rule.freq, interval, week_start, start, days, times, positions, least_position }
     }
 
     /// The first civil time of the rule at or after `civil`.
@@ -83,6 +86,12 @@ impl Periods {
 
     /// The first time at or after `civil` that BYSETPOS picks from a period.
     fn first_picked(&self, period: i64, civil: i64) -> Result<Option<i64>, GaveUp> {
+        let (start, end) = (self.start_of(period), self.start_of(period + 1));
+        let choice = self.days.count(start, end)? * self.times.len();
+        // Most periods of a rule that never matches are done with here.
+        if choice < self.least_position {
+            return Ok(None);
+        }
         let picks = self.picks_of(period)?;
         match picks.get(self.first_pick(period, &picks, civil)?) {
             Some(pick) => self.time_of(period, *pick),
