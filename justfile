@@ -59,10 +59,24 @@ deny:
 audit:
     cargo deny --workspace check advisories
 
+# Not part of `test` either: it needs a nightly compiler, and it is never done. What it finds becomes a file in
+# fuzz/regressions, and those are part of `test`.
+[doc("Fuzzes a parser (cron, rrule, instants, templates), fifteen minutes unless told otherwise")]
+[group("check")]
+[no-exit-message]
+fuzz target seconds="900":
+    @sh scripts/fuzz {{ target }} {{ seconds }}
+
+[doc("Measures: all benches, or those named (schedules); figures on stdout, tables on stderr")]
+[group("check")]
+[no-exit-message]
+bench *names:
+    @cargo run --release --locked --quiet --package ordinaut-bench -- {{ names }}
+
 [doc("Builds the three programs")]
 [group("build")]
 build:
-    cargo build --workspace --bins --locked
+    cargo build --workspace --exclude ordinaut-bench --bins --locked
 
 [doc("Renews store/.sqlx, which queries are checked against, from a private PostgreSQL")]
 [group("build")]

@@ -157,14 +157,17 @@ impl std::error::Error for Faults {}
 
 /// The candidate nearest to `wrong`, when it is near enough to be a slip.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // A slip of a name is about as long as the name; the distance costs the product of both lengths.
-    candidates
-        .into_iter()
-        .filter(|candidate| wrong.len() <= candidate.len() * 2 + 3)
-        .map(|candidate| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).clamp(1, 3))
-        .min()
-        .map(|(_, candidate)| candidate)
+    let wrong = wrong.to_lowercase();
+    let length = wrong.chars().count();
+    let near = |candidate: &'a str| {
+        let chars = candidate.chars().count();
+        let most = (chars / 3).clamp(1, 3);
+        // The distance costs the product of both lengths, and is at least their difference.
+        (chars.abs_diff(length) <= most)
+            .then(|| (strsim::damerau_levenshtein(&wrong, &candidate.to_lowercase()), candidate))
+            .filter(|(distance, _)| *distance <= most)
+    };
+    candidates.into_iter().filter_map(near).min().map(|(_, candidate)| candidate)
 }
 
 /// The path of a field: `$.with.url`, or `$.headers["X-Key"]` where the key is no plain name.

@@ -143,15 +143,17 @@ impl Schedule {
     ///
     /// Costs the same whatever the age of the rule.
     pub fn next_after(&self, after: Timestamp) -> Result<Option<Timestamp>, GaveUp> {
-        let second = civil::seconds(after).clamp(civil::ORIGIN, civil::HORIZON);
+        let second = civil::seconds(after).max(civil::ORIGIN - 1);
         let next = match &self.form {
+            Form::Once(once) => return Ok(Some(once.at).filter(|at| *at > after)),
+            // Searching from beyond the last instant of all would find it again.
+            _ if second >= civil::HORIZON => None,
             Form::Cron(cron) => cron.next_after(&self.zone, second)?,
             Form::Rrule(set) => set.next_after(second)?,
             Form::Interval(interval) => interval.next_after(second),
-            Form::Once(once) => return Ok(Some(once.at).filter(|at| *at > after)),
             Form::Event(_) | Form::Manual => None,
         };
-        Ok(next.map(civil::timestamp))
+        Ok(next.filter(|at| *at < civil::HORIZON).map(civil::timestamp))
     }
 
     /// The text that is stored and echoed: parsing it again with the same zone and anchor gives this schedule.

@@ -87,9 +87,31 @@ fn rules_are_told_in_plain_english() {
         ("FREQ=MONTHLY", "Every month on day 5 of the month at 09:00, UTC"),
         ("FREQ=MONTHLY;BYDAY=-1FR", "Every month on the last Friday of the month at 09:00, UTC"),
         ("FREQ=MONTHLY;BYMONTHDAY=-1", "Every month on the last day of the month at 09:00, UTC"),
+        ("FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1", "Every month on the last weekday of the month at 09:00, UTC"),
         (
-            "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1",
-            "Every month, the last of: on every Monday, every Tuesday, every Wednesday, every Thursday and every Friday at 09:00, UTC",
+            "FREQ=MONTHLY;INTERVAL=2;BYDAY=MO,TU,WE,TH,FR",
+            "Every 2 months on every weekday at 09:00, counted from 5 January 2026 09:00, UTC",
+        ),
+        (
+            "FREQ=MONTHLY;BYDAY=SA,SU;BYMONTH=3,6;BYSETPOS=1,-1",
+            "Every month on the first and last Saturday or Sunday of the month in March and June at 09:00, UTC",
+        ),
+        (
+            "FREQ=YEARLY;BYMONTH=3,6;BYDAY=FR;BYSETPOS=-1",
+            "Every year, only the last of: every Friday in March and June at 09:00, UTC",
+        ),
+        (
+            "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYHOUR=9,17;BYSETPOS=-1",
+            "Every month, only the last of: every weekday at 09:00 and 17:00, UTC",
+        ),
+        ("FREQ=DAILY;BYHOUR=9,17;BYSETPOS=-1", "Every day, only the last of: every day at 09:00 and 17:00, UTC"),
+        (
+            "FREQ=MONTHLY;BYMONTHDAY=13,14,15;BYSETPOS=2",
+            "Every month, only the second of: on days 13 to 15 of the month at 09:00, UTC",
+        ),
+        (
+            "FREQ=HOURLY;BYMINUTE=0,20,40;BYSETPOS=-1;BYDAY=MO,TU,WE,TH,FR",
+            "Every hour, at minutes 0, 20 and 40, only the last of each hour, on every weekday, UTC",
         ),
         ("FREQ=YEARLY", "On day 5 of January at 09:00, UTC"),
         ("FREQ=HOURLY;INTERVAL=2", "Every 2 hours, counted from 5 January 2026 09:00, UTC"),
@@ -102,6 +124,76 @@ fn rules_are_told_in_plain_english() {
         let schedule = parse(ScheduleKind::Rrule, &format!("DTSTART:20260105T090000Z\nRRULE:{rule}"), None).unwrap();
         assert_eq!(schedule.describe(), sentence);
     }
+}
+
+#[test]
+fn a_stored_rule_is_told_like_the_one_that_was_written() {
+    // East of Greenwich the clock on the wall is ahead of the instant.
+    for zone in ["Europe/Chisinau", "America/New_York"] {
+        let zone = Zone::find(zone).unwrap();
+        let written = parse(ScheduleKind::Rrule, "FREQ=DAILY;BYHOUR=8", Some(&zone)).unwrap();
+        let stored = parse(ScheduleKind::Rrule, written.normalised(), Some(&zone)).unwrap();
+        assert_eq!(stored.describe(), written.describe());
+        assert!(!stored.describe().contains("from"), "{}", stored.describe());
+    }
+}
+
+#[test]
+fn nothing_comes_after_the_last_instant_of_all() {
+    let zone = Zone::utc();
+    for (kind, expr) in [
+        (ScheduleKind::Cron, "* * * * *"),
+        (ScheduleKind::Rrule, "FREQ=SECONDLY"),
+        (ScheduleKind::Interval, "1s"),
+        (ScheduleKind::Once, "+1h"),
+    ] {
+        let schedule = parse(kind, expr, Some(&zone)).unwrap();
+        assert_eq!(schedule.next_after(jiff::Timestamp::MAX), Ok(None), "{expr}");
+    }
+}
+
+#[test]
+fn a_start_to_come_is_told_once() {
+    for (rule, sentence) in [
+        ("FREQ=DAILY", "Every day at 09:00, from 4 January 2027 09:00, UTC"),
+        ("FREQ=DAILY;INTERVAL=3", "Every 3 days at 09:00, counted from 4 January 2027 09:00, UTC"),
+    ] {
+        let text = format!("DTSTART:20270104T090000Z\nRRULE:{rule}");
+        assert_eq!(parse(ScheduleKind::Rrule, &text, None).unwrap().describe(), sentence);
+    }
+}
+
+#[test]
+fn a_count_of_a_hundred_thousand_ends_on_its_day() {
+    use jiff::{Timestamp, ToSpan, civil::date};
+    let positions = (1..=366).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    // Each with the days from one occurrence to the next.
+    for (rule, first, step) in [
+        ("FREQ=DAILY;COUNT=100000".to_owned(), date(2026, 1, 1), 1),
+        ("FREQ=DAILY;INTERVAL=3;COUNT=100000".to_owned(), date(2026, 1, 1), 3),
+        ("FREQ=WEEKLY;INTERVAL=2;BYDAY=TU;COUNT=100000".to_owned(), date(2026, 1, 13), 14),
+        ("FREQ=WEEKLY;BYDAY=MO;BYSETPOS=1,2,-1;COUNT=100000".to_owned(), date(2026, 1, 5), 7),
+        (format!("FREQ=YEARLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;BYSETPOS={positions};COUNT=100000"), date(2026, 1, 1), 1),
+    ] {
+        let schedule = parse(ScheduleKind::Rrule, &format!("DTSTART:20260101T090000Z\nRRULE:{rule}"), None).unwrap();
+        let instant = |days: i64| {
+            let at = first.at(9, 0, 0, 0) + days.days();
+            at.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
+        };
+        let last = instant(99_999 * step);
+        assert_eq!(schedule.next_after(Timestamp::MIN), Ok(Some(instant(0))), "{rule}");
+        assert_eq!(schedule.next_after(last - 1.second()), Ok(Some(last)), "{rule}");
+        assert_eq!(schedule.next_after(last), Ok(None), "{rule}");
+    }
+}
+
+#[test]
+fn a_set_that_costs_too_much_is_refused_with_what_to_do() {
+    let minutes = |n: u32| format!("RRULE:FREQ=MINUTELY;INTERVAL={n};BYHOUR=3;BYMINUTE=7,9,31;COUNT=100000");
+    let text = format!("DTSTART:20260101T000000Z\n{}\n{}", minutes(7), minutes(11));
+    let faults = parse(ScheduleKind::Rrule, &text, None).unwrap_err();
+    assert_eq!(faults[0].code, FaultCode::Limit);
+    assert!(faults[0].message.contains("use UNTIL, or a smaller COUNT"), "{}", faults[0]);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! so the age of DTSTART costs nothing. COUNT becomes an end when the rule is read. The set is a union: what two
 //! rules name, or a rule and an RDATE, happens once.
 
+mod budget;
+mod count;
 mod days;
 mod elapsed;
 mod moment;
@@ -23,6 +25,7 @@ use crate::{
     limits::Limits,
     time::Zone,
 };
+use budget::Budget;
 use days::Days;
 use elapsed::Elapsed;
 use periods::Periods;
@@ -68,8 +71,9 @@ impl RuleSet {
         let lines = text::Lines::read(expr, zone, anchor, limits)?;
         let mut faults = Vec::new();
         let mut rules = Vec::new();
+        let budget = Budget::for_counts();
         for rule in lines.rules {
-            match Recurrence::new(rule, lines.start, &lines.zone) {
+            match Recurrence::new(rule, lines.start, &lines.zone, &budget) {
                 Ok(recurrence) => rules.push(recurrence),
                 Err(fault) => faults.push(fault),
             }
@@ -77,10 +81,11 @@ impl RuleSet {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let start = civil::resolve(&lines.zone, lines.start).0;
         let set = Self {
-            start: lines.start,
-            starts_later: lines.start_was_given && civil::resolve(&lines.zone, lines.start).0 > civil::seconds(anchor),
+            starts_later: lines.start_was_given && start > civil::seconds(anchor),
             zone: lines.zone,
+            start: lines.start,
             rules,
             rdates: lines.rdates,
             exdates: lines.exdates,
@@ -121,21 +126,21 @@ impl RuleSet {
     }
 
     pub(crate) fn next_after(&self, after: i64) -> Result<Option<i64>, GaveUp> {
-        let mut after = after;
-        // Each round passes one EXDATE.
-        for _ in 0..=self.exdates.len() {
-            let mut best = self.rdates.get(self.rdates.partition_point(|at| *at <= after)).copied();
-            for recurrence in &self.rules {
-                if let Some(at) = recurrence.next_after(&self.zone, after)? {
-                    best = Some(best.map_or(at, |best| best.min(at)));
-                }
-            }
-            match best {
-                Some(at) if self.exdates.binary_search(&at).is_ok() => after = at,
-                best => return Ok(best),
-            }
+        let budget = Budget::for_next();
+        let mut nexts = [None; text::MAX_RULES];
+        for (next, recurrence) in nexts.iter_mut().zip(&self.rules) {
+            *next = recurrence.next_after(&self.zone, after, &budget)?;
         }
-        Ok(None)
+        let mut rdates = self.rdates[self.rdates.partition_point(|at| *at <= after)..].iter().copied().peekable();
+        loop {
+            let best = nexts.iter().copied().flatten().chain(rdates.peek().copied()).min();
+            let Some(at) = best.filter(|at| self.exdates.binary_search(at).is_ok()) else { return Ok(best) };
+            // Excepted: whoever named it is asked for the one after.
+            for (next, recurrence) in nexts.iter_mut().zip(&self.rules).filter(|(next, _)| **next == Some(at)) {
+                *next = recurrence.next_after(&self.zone, at, &budget)?;
+            }
+            rdates.next_if_eq(&at);
+        }
     }
 
     pub(crate) fn shift_at(&self, at: i64) -> Result<Option<DstShift>, GaveUp> {
@@ -149,7 +154,7 @@ impl RuleSet {
             .collect();
         let is_due = |civil: i64| {
             for periods in &fixed {
-                if periods.first_from(civil)? == Some(civil) {
+                if periods.first_from(civil, &Budget::for_next())? == Some(civil) {
                     return Ok(true);
                 }
             }
@@ -164,10 +169,10 @@ impl RuleSet {
 }
 
 impl Recurrence {
-    fn new(rule: Rule, start: i64, zone: &Zone) -> Result<Self, Fault> {
+    fn new(rule: Rule, start: i64, zone: &Zone, budget: &Budget) -> Result<Self, Fault> {
         let explicit = rule.with_implied_days(start);
         let days = Days::new(&explicit);
-        let gave_up = |gave_up| rule::too_sparse(&rule, gave_up);
+        let gave_up = |gave_up| rule::too_long(&rule, gave_up);
         // COUNT becomes an end here, once.
         let search = if rule.freq < Freq::Hourly {
             let time = start.rem_euclid(civil::DAY);
@@ -180,23 +185,24 @@ impl Recurrence {
                 seconds: own(&rule.by_second, time % 60),
             };
             let periods = Periods::new(&explicit, start, days, times);
-            let last = rule.count.map(|count| periods.last_of(count)).transpose().map_err(gave_up)?.flatten();
+            let last = rule.count.map(|count| periods.last_of(count, budget)).transpose().map_err(gave_up)?.flatten();
             Search::Civil { periods, last }
         } else {
             let elapsed = Elapsed::new(&rule, start, civil::resolve(zone, start).0, days);
-            let last = rule.count.map(|count| elapsed.last_of(zone, count)).transpose().map_err(gave_up)?.flatten();
+            let last =
+                rule.count.map(|count| elapsed.last_of(zone, count, budget)).transpose().map_err(gave_up)?.flatten();
             Search::Real { elapsed, last }
         };
         Ok(Self { rule, search })
     }
 
-    fn next_after(&self, zone: &Zone, after: i64) -> Result<Option<i64>, GaveUp> {
+    fn next_after(&self, zone: &Zone, after: i64, budget: &Budget) -> Result<Option<i64>, GaveUp> {
         let found = match &self.search {
             Search::Civil { periods, last } => civil::first_fixed(zone, after, |from| {
-                Ok(periods.first_from(from)?.filter(|found| last.is_none_or(|last| *found <= last)))
+                Ok(periods.first_from(from, budget)?.filter(|found| last.is_none_or(|last| *found <= last)))
             })?,
             Search::Real { elapsed, last } => {
-                elapsed.next_after(zone, after)?.filter(|found| last.is_none_or(|last| *found <= last))
+                elapsed.next_after(zone, after, budget)?.filter(|found| last.is_none_or(|last| *found <= last))
             }
         };
         Ok(found.filter(|found| self.rule.until.is_none_or(|until| *found <= until)))

@@ -20,11 +20,12 @@ use super::{
 };
 
 /// One bit for each day of a year.
-type Bits = [u64; 6];
+pub(super) type Bits = [u64; 6];
 
 /// The days that a rule's BY parts allow, in any year.
 #[derive(Debug, Clone)]
 pub(super) struct Days {
+    all: bool,
     parts: Arc<Parts>,
 }
 
@@ -61,11 +62,16 @@ impl Days {
             ordinals: ordinals.into_iter().map(|(ordinal, day)| (i16::from(ordinal), chrono_weekday(day))).collect(),
             kinds: [const { OnceLock::new() }; 56],
         };
-        Self { parts: Arc::new(parts) }
+        let numbers = parts.month_days.is_empty() && parts.year_days.is_empty() && parts.weeks.is_empty();
+        let all = numbers && parts.months.is_empty() && parts.weekdays.is_empty() && parts.ordinals.is_empty();
+        Self { all, parts: Arc::new(parts) }
     }
 
     /// The first allowed day at or after `day`, before `end`.
     pub(super) fn first_from(&self, day: i64, end: i64) -> Result<Option<i64>, GaveUp> {
+        if self.all {
+            return Ok(Some(day).filter(|day| *day < end));
+        }
         // The calendar repeats after 400 years: what has not come by then never does.
         let end = end.min(day + 401 * 366);
         let mut year = civil::year_of(day);
@@ -95,31 +101,40 @@ impl Days {
 
     /// The allowed day in `from..end` with `n` allowed ones before it.
     pub(super) fn nth(&self, from: i64, end: i64, n: i64) -> Result<Option<i64>, GaveUp> {
-        let mut day = from;
-        for _ in 0..n {
-            match self.first_from(day, end)? {
-                Some(found) => day = found + 1,
-                None => return Ok(None),
+        let mut left = n;
+        let mut year = civil::year_of(from);
+        let mut from = from;
+        while from < end {
+            let (start, next) = (civil::year_start(year), civil::year_start(year + 1));
+            let bits = self.of_year(year)?;
+            let count = count_bits(bits, from - start, end.min(next) - start);
+            if left < count {
+                return Ok(nth_bit(bits, from - start, left).map(|found| start + found));
             }
+            (left, year, from) = (left - count, year + 1, next);
         }
-        self.first_from(day, end)
+        Ok(None)
     }
 
     /// Whether nothing is ruled out.
     pub(super) fn are_all(&self) -> bool {
-        let Parts { months, month_days, year_days, weeks, weekdays, ordinals, .. } = &*self.parts;
-        let numbers = month_days.is_empty() && year_days.is_empty() && weeks.is_empty();
-        numbers && months.is_empty() && weekdays.is_empty() && ordinals.is_empty()
+        self.all
     }
 
-    fn of_year(&self, year: i64) -> Result<&Bits, GaveUp> {
+    /// The allowed days of a year.
+    pub(super) fn of_year(&self, year: i64) -> Result<&Bits, GaveUp> {
         let first_weekday = civil::weekday(civil::year_start(year));
         let leap =
             [year - 1, year, year + 1].into_iter().fold(0, |bits, year| bits * 2 + i64::from(civil::is_leap(year)));
         let slot = &self.parts.kinds[usize::try_from(first_weekday * 8 + leap).expect("7 weekdays times 8")];
         // A year of 2000 to 2399 stands for all of its kind, so `rrule` never sees a far one.
         let like = i32::try_from(2000 + year.rem_euclid(400)).expect("less than 2400");
-        let bits = slot.get_or_init(|| catch_unwind(AssertUnwindSafe(|| self.parts.ask(like))).ok().flatten());
+        let bits = slot.get_or_init(|| {
+            if self.are_all() {
+                return Some(whole_year(civil::is_leap(year)));
+            }
+            catch_unwind(AssertUnwindSafe(|| self.parts.ask(like))).ok().flatten()
+        });
         bits.as_ref().ok_or(GaveUp { steps: 1 })
     }
 }
@@ -222,6 +237,11 @@ fn ordinal(year: i32, ordinal: i16, day: Weekday) -> Option<NWeekday> {
         .then_some(NWeekday::Nth(1, day))
 }
 
+fn whole_year(leap: bool) -> Bits {
+    let last = if leap { u64::MAX >> 18 } else { u64::MAX >> 19 };
+    [u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, last]
+}
+
 fn next_bit(bits: &Bits, from: i64) -> Option<i64> {
     let from = usize::try_from(from).ok().filter(|from| *from < 366)?;
     let mut word = from / 64;
@@ -233,15 +253,65 @@ fn next_bit(bits: &Bits, from: i64) -> Option<i64> {
     i64::try_from(word * 64).ok().map(|base| base + i64::from(rest.trailing_zeros()))
 }
 
+/// The set bit from `from` on with `n` set ones before it.
+pub(super) fn nth_bit(bits: &Bits, from: i64, n: i64) -> Option<i64> {
+    let mut left = n;
+    let first = usize::try_from(from).ok()?;
+    for (number, word) in bits.iter().enumerate().skip(first / 64) {
+        let mut word = if number == first / 64 { word & (u64::MAX << (first % 64)) } else { *word };
+        let count = i64::from(word.count_ones());
+        if left >= count {
+            left -= count;
+            continue;
+        }
+        for _ in 0..left {
+            word &= word - 1;
+        }
+        return i64::try_from(number * 64).ok().map(|base| base + i64::from(word.trailing_zeros()));
+    }
+    None
+}
+
 /// How many bits are set from `from` on, before `end`.
-fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
-    let below = |limit: i64| -> i64 {
-        let ones = bits.iter().zip(0_i64..).map(|(word, n)| match limit - n * 64 {
-            left @ 1..64 => (word & ((1 << left) - 1)).count_ones(),
-            left if left > 0 => word.count_ones(),
-            _ => 0,
-        });
-        ones.map(i64::from).sum()
-    };
-    below(end) - below(from)
+pub(super) fn count_bits(bits: &Bits, from: i64, end: i64) -> i64 {
+    bits.iter().zip(0_i64..).map(|(word, n)| i64::from((word & below(end, n) & !below(from, n)).count_ones())).sum()
+}
+
+/// Sets the bits from `from` on, before `end`.
+pub(super) fn set_bits(bits: &mut Bits, from: i64, end: i64) {
+    for (word, n) in bits.iter_mut().zip(0_i64..) {
+        *word |= below(end, n) & !below(from, n);
+    }
+}
+
+/// Of the `n`-th word, the bits before the `limit`-th of all.
+fn below(limit: i64, n: i64) -> u64 {
+    match limit - n * 64 {
+        left @ 0..64 => (1 << left) - 1,
+        left if left < 0 => 0,
+        _ => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn bits_are_found_and_counted_like_a_list(bits in any::<Bits>(), from in 0_i64..366, n in 0_i64..384) {
+            // A year has 366 days at most.
+            let bits = bits.map(|word| word & word.rotate_left(7)).map(|word| word & (u64::MAX >> 18));
+            let set: Vec<i64> = (from..384).filter(|n| bits[usize::try_from(n / 64).unwrap()] >> (n % 64) & 1 == 1).collect();
+            let mut range = [0; 6];
+            set_bits(&mut range, from, n);
+            prop_assert_eq!(count_bits(&range, 0, 384), (n - from).clamp(0, 384 - from));
+            prop_assert!(next_bit(&range, 0).is_none_or(|first| first == from));
+            prop_assert_eq!(next_bit(&bits, from), set.first().copied());
+            prop_assert_eq!(nth_bit(&bits, from, n), set.get(usize::try_from(n).unwrap()).copied());
+            prop_assert_eq!(count_bits(&bits, from, 366), i64::try_from(set.iter().filter(|n| **n < 366).count()).unwrap());
+        }
+    }
 }

@@ -10,16 +10,14 @@ use super::{
         GaveUp,
         civil::{DAY, HORIZON, HOUR, Stretch},
     },
+    budget::Budget,
     days::Days,
     rule::{Freq, Rule},
     times::Times,
 };
 use crate::time::Zone;
 
-/// Leaps without an occurrence; a grid that meets the clock once in 137 years (one leap a day) is as good as none.
-const MAX_STEPS: u32 = 50_000;
-
-/// After so many leaps it pays to ask whether the grid can meet the times of the day at all.
+/// After so many steps it pays to ask whether the grid can meet the times of the day at all.
 const PATIENCE: u32 = 500;
 
 #[derive(Debug, Clone)]
@@ -32,9 +30,9 @@ pub(super) struct Elapsed {
     /// The instant at which the wall clock's unit that DTSTART lies in began.
     block: i64,
     days: Days,
-    hours: Vec<u8>,
-    minutes: Vec<u8>,
-    seconds: Vec<u8>,
+    hours: Filter,
+    minutes: Filter,
+    seconds: Filter,
     /// Where finer parts are named: the times within a unit.
     within: Option<Times>,
     /// BYSETPOS leaves nothing.
@@ -71,41 +69,47 @@ impl Elapsed {
                 None => is_empty = !rule.by_set_pos.iter().any(|position| position.abs() == 1),
             }
         }
-        let filter = |list: &[u8], applies: bool| if applies { list.to_vec() } else { Vec::new() };
         Self {
             unit,
             interval: i64::from(rule.interval),
             start,
             block: start - civil.rem_euclid(unit),
             days,
-            hours: rule.by_hour.clone(),
-            minutes: filter(&rule.by_minute, unit <= 60),
-            seconds: filter(&rule.by_second, unit == 1),
+            hours: Filter::new(&rule.by_hour),
+            minutes: if unit <= 60 { Filter::new(&rule.by_minute) } else { Filter::ALL },
+            seconds: if unit == 1 { Filter::new(&rule.by_second) } else { Filter::ALL },
             within,
             is_empty,
         }
     }
 
-    pub(super) fn next_after(&self, zone: &Zone, after: i64) -> Result<Option<i64>, GaveUp> {
+    pub(super) fn next_after(&self, zone: &Zone, after: i64, budget: &Budget) -> Result<Option<i64>, GaveUp> {
         let mut found = None;
-        self.walk(zone, after, 1, |at| found = Some(at))?;
+        self.walk(zone, after, 1, budget, |at| found = Some(at))?;
         Ok(found)
     }
 
     /// The occurrence that is the `count`-th, or the last one if there are fewer.
-    pub(super) fn last_of(&self, zone: &Zone, count: u32) -> Result<Option<i64>, GaveUp> {
-        let filters = [&self.hours, &self.minutes, &self.seconds];
-        if self.within.is_none() && !self.is_empty && self.days.are_all() && filters.iter().all(|it| it.is_empty()) {
+    pub(super) fn last_of(&self, zone: &Zone, count: u32, budget: &Budget) -> Result<Option<i64>, GaveUp> {
+        let filters = [self.hours, self.minutes, self.seconds];
+        if self.within.is_none() && !self.is_empty && self.days.are_all() && filters == [Filter::ALL; 3] {
             let length = i64::from(count - 1).saturating_mul(self.unit.saturating_mul(self.interval));
             return Ok(Some(self.start.saturating_add(length)));
         }
         let mut last = None;
-        self.walk(zone, self.start - 1, count, |at| last = Some(at))?;
+        self.walk(zone, self.start - 1, count, budget, |at| last = Some(at))?;
         Ok(last)
     }
 
     /// Gives the first `count` occurrences after `after`, fewer where the rule ends.
-    fn walk(&self, zone: &Zone, after: i64, count: u32, mut give: impl FnMut(i64)) -> Result<(), GaveUp> {
+    fn walk(
+        &self,
+        zone: &Zone,
+        after: i64,
+        count: u32,
+        budget: &Budget,
+        mut give: impl FnMut(i64),
+    ) -> Result<(), GaveUp> {
         if self.is_empty {
             return Ok(());
         }
@@ -113,15 +117,13 @@ impl Elapsed {
         let mut at = (after + 1).max(self.start);
         let mut stretch = Stretch::at(zone, at).measured();
         let mut hopeless = Vec::new();
-        let budget = MAX_STEPS.saturating_add(count.saturating_mul(4));
-        for step in 0..budget {
-            if at >= HORIZON {
-                return Ok(());
-            }
+        let patience = budget.steps() + PATIENCE;
+        while at < HORIZON {
+            budget.step()?;
             if at >= stretch.end() {
                 stretch = Stretch::at(zone, at).measured();
             }
-            if step >= PATIENCE && self.is_hopeless(stretch.offset, &mut hopeless) {
+            if budget.steps() > patience && self.is_hopeless(stretch.offset, &mut hopeless) {
                 at = stretch.end();
                 continue;
             }
@@ -151,7 +153,7 @@ impl Elapsed {
                 None => return Ok(()),
             }
         }
-        Err(GaveUp { steps: budget })
+        Ok(())
     }
 
     /// Whether the grid, under an offset, never meets an allowed time of the day: `INTERVAL=60;BYMINUTE=30` from :00.
@@ -165,12 +167,9 @@ impl Elapsed {
             return *verdict;
         }
         let common = gcd(self.unit.saturating_mul(self.interval), DAY);
-        let allows = |list: &[u8], value: i64| list.is_empty() || list.iter().any(|it| i64::from(*it) == value);
         let first = (self.start + offset).rem_euclid(common);
         let meets = (0..DAY / common).map(|n| first + n * common).any(|time| {
-            allows(&self.hours, time / HOUR)
-                && allows(&self.minutes, time / 60 % 60)
-                && allows(&self.seconds, time % 60)
+            self.hours.allows(time / HOUR) && self.minutes.allows(time / 60 % 60) && self.seconds.allows(time % 60)
         });
         known.push((offset, !meets));
         !meets
@@ -206,7 +205,7 @@ impl Elapsed {
             }
             let start = civil.div_euclid(DAY) * DAY;
             let time = civil - start;
-            let Some(hour) = first(&self.hours, time / HOUR, 24) else {
+            let Some(hour) = self.hours.first(time / HOUR) else {
                 civil = start + DAY;
                 continue;
             };
@@ -215,7 +214,7 @@ impl Elapsed {
             }
             let start = civil.div_euclid(HOUR) * HOUR;
             let time = civil - start;
-            let Some(minute) = first(&self.minutes, time / 60, 60) else {
+            let Some(minute) = self.minutes.first(time / 60) else {
                 civil = start + HOUR;
                 continue;
             };
@@ -223,7 +222,7 @@ impl Elapsed {
                 civil = start + minute * 60;
             }
             let start = civil.div_euclid(60) * 60;
-            match first(&self.seconds, civil - start, 60) {
+            match self.seconds.first(civil - start) {
                 Some(second) => return Ok(Some(start + second)),
                 None => civil = start + 60,
             }
@@ -235,10 +234,24 @@ fn gcd(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The first of an ascending list at or after `from`; of an empty one, `from` itself, which must be below `end`.
-fn first(list: &[u8], from: i64, end: i64) -> Option<i64> {
-    if list.is_empty() {
-        return Some(from).filter(|from| *from < end);
+/// The values below 60 that a part allows, a bit each; all of them where there is no part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Filter(u64);
+
+impl Filter {
+    const ALL: Self = Self(u64::MAX >> 4);
+
+    fn new(list: &[u8]) -> Self {
+        if list.is_empty() { Self::ALL } else { Self(list.iter().fold(0, |bits, value| bits | 1 << value)) }
     }
-    list.iter().map(|value| i64::from(*value)).find(|value| *value >= from)
+
+    fn allows(self, value: i64) -> bool {
+        self.0 >> value & 1 == 1
+    }
+
+    /// The first value at or after `from`.
+    fn first(self, from: i64) -> Option<i64> {
+        let rest = self.0 >> from;
+        (rest != 0).then(|| from + i64::from(rest.trailing_zeros()))
+    }
 }

@@ -8,42 +8,51 @@ use super::{
         GaveUp,
         civil::{self, DAY, HORIZON},
     },
+    budget::Budget,
     days::Days,
     rule::{Freq, Rule},
     times::{Times, picks},
 };
 
-/// A step is a day or a period that was looked at and did not match: 20,000 weeks are nearly the 400 years after
-/// which the calendar repeats.
-const MAX_STEPS: u32 = 20_000;
-
 #[derive(Debug, Clone)]
 pub(super) struct Periods {
-    freq: Freq,
-    interval: i64,
+    pub(super) freq: Freq,
+    pub(super) interval: i64,
     /// 0 = Monday.
     week_start: i64,
     /// Where DTSTART lies; nothing before it counts.
-    start: i64,
-    days: Days,
-    times: Times,
+    pub(super) start: i64,
+    pub(super) days: Days,
+    pub(super) times: Times,
     /// BYSETPOS, where a period has more than one day; for days it is in `times` already.
-    positions: Vec<i16>,
+    pub(super) positions: Vec<i16>,
+    /// The one nearest to either end: what has fewer times to pick from has none.
+    least_position: i64,
 }
 
 impl Periods {
     pub(super) fn new(rule: &Rule, start: i64, days: Days, times: Times) -> Self {
-        let (times, positions) = if rule.freq == Freq::Daily && !rule.by_set_pos.is_empty() {
-            (times.pick(&rule.by_set_pos), Vec::new())
-        } else {
-            (times, rule.by_set_pos.clone())
+        let days_of_period = match rule.freq {
+            Freq::Yearly => 366,
+            Freq::Monthly => 31,
+            Freq::Weekly => 7,
+            Freq::Daily | Freq::Hourly | Freq::Minutely | Freq::Secondly => 1,
+        };
+        // Positions that no period reaches are not looked for in each.
+        let reached = |position: &&i16| i64::from(position.abs()) <= days_of_period * times.len();
+        let positions: Vec<i16> = rule.by_set_pos.iter().filter(reached).copied().collect();
+        let (times, positions) = match (rule.freq, rule.by_set_pos.is_empty()) {
+            (_, true) => (times, positions),
+            (Freq::Yearly | Freq::Monthly | Freq::Weekly, false) if !positions.is_empty() => (times, positions),
+            _ => (times.pick(&positions), Vec::new()),
         };
         let (interval, week_start) = (i64::from(rule.interval), i64::from(rule.week_start));
-        Self { freq: rule.freq, interval, week_start, start, days, times, positions }
+        let least_position = positions.iter().map(|position| i64::from(position.abs())).min().unwrap_or(0);
+        Self { freq: rule.freq, interval, week_start, start, days, times, positions, least_position }
     }
 
     /// The first civil time of the rule at or after `civil`.
-    pub(super) fn first_from(&self, civil: i64) -> Result<Option<i64>, GaveUp> {
+    pub(super) fn first_from(&self, civil: i64, budget: &Budget) -> Result<Option<i64>, GaveUp> {
         if self.times.len() == 0 {
             return Ok(None);
         }
@@ -51,7 +60,8 @@ impl Periods {
         let phase = self.period_of(self.start.div_euclid(DAY));
         let end = HORIZON / DAY;
         let mut day = civil.div_euclid(DAY);
-        for _ in 0..MAX_STEPS {
+        loop {
+            budget.step()?;
             let Some(found) = self.days.first_from(day, end)? else { return Ok(None) };
             let period = self.period_of(found);
             let behind = (period - phase).rem_euclid(self.interval);
@@ -72,52 +82,51 @@ impl Periods {
                 }
             }
         }
-        Err(GaveUp { steps: MAX_STEPS })
-    }
-
-    /// The occurrence that is the `count`-th, or the last one if there are fewer.
-    pub(super) fn last_of(&self, count: u32) -> Result<Option<i64>, GaveUp> {
-        let per_day = self.times.len();
-        let mut left = i64::from(count);
-        let mut last = None;
-        let mut from = self.start;
-        while left > 0 {
-            let Some(found) = self.first_from(from)? else { break };
-            let day = found.div_euclid(DAY);
-            if !self.positions.is_empty() || found - day * DAY > self.times.nth(0).unwrap_or(0) || left < per_day {
-                (last, from, left) = (Some(found), found + 1, left - 1);
-                continue;
-            }
-            // A whole year at once, where every allowed day counts; else a whole day.
-            let end = if self.interval == 1 {
-                civil::year_start(civil::year_of(day) + 1).min(HORIZON / DAY)
-            } else {
-                day + 1
-            };
-            let days = self.days.count(day, end)?.min(left / per_day);
-            let until = self.days.nth(day, end, days - 1)?.unwrap_or(day);
-            last = self.times.nth(per_day - 1).map(|time| until * DAY + time);
-            (from, left) = ((until + 1) * DAY, left - days * per_day);
-        }
-        Ok(last)
     }
 
     /// The first time at or after `civil` that BYSETPOS picks from a period.
     fn first_picked(&self, period: i64, civil: i64) -> Result<Option<i64>, GaveUp> {
         let (start, end) = (self.start_of(period), self.start_of(period + 1));
-        let times = self.times.len();
-        for pick in picks(&self.positions, self.days.count(start, end)? * times) {
-            let day = self.days.nth(start, end, pick / times)?;
-            if let Some((day, time)) = day.zip(self.times.nth(pick % times))
-                && day * DAY + time >= civil
-            {
-                return Ok(Some(day * DAY + time));
-            }
+        let choice = self.days.count(start, end)? * self.times.len();
+        // Most periods of a rule that never matches are done with here.
+        if choice < self.least_position {
+            return Ok(None);
         }
-        Ok(None)
+        let picks = self.picks_of(period)?;
+        match picks.get(self.first_pick(period, &picks, civil)?) {
+            Some(pick) => self.time_of(period, *pick),
+            None => Ok(None),
+        }
     }
 
-    fn period_of(&self, day: i64) -> i64 {
+    /// Which of a period's times BYSETPOS picks, ascending.
+    pub(super) fn picks_of(&self, period: i64) -> Result<Vec<i64>, GaveUp> {
+        let (start, end) = (self.start_of(period), self.start_of(period + 1));
+        Ok(picks(&self.positions, self.days.count(start, end)? * self.times.len()))
+    }
+
+    /// The index of the first pick at or after `civil`.
+    pub(super) fn first_pick(&self, period: i64, picks: &[i64], civil: i64) -> Result<usize, GaveUp> {
+        let (mut low, mut high) = (0, picks.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.time_of(period, picks[middle])?.is_some_and(|time| time < civil) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    /// The time of a period with `n` before it.
+    pub(super) fn time_of(&self, period: i64, n: i64) -> Result<Option<i64>, GaveUp> {
+        let times = self.times.len();
+        let day = self.days.nth(self.start_of(period), self.start_of(period + 1), n / times)?;
+        Ok(day.zip(self.times.nth(n % times)).map(|(day, time)| day * DAY + time))
+    }
+
+    pub(super) fn period_of(&self, day: i64) -> i64 {
         match self.freq {
             Freq::Yearly => civil::year_of(day),
             Freq::Monthly => civil::month_of(day),
@@ -126,7 +135,7 @@ impl Periods {
         }
     }
 
-    fn start_of(&self, period: i64) -> i64 {
+    pub(super) fn start_of(&self, period: i64) -> i64 {
         match self.freq {
             Freq::Yearly => civil::year_start(period),
             Freq::Monthly => civil::month_start(period),

@@ -313,7 +313,17 @@ fn join<T: ToString>(list: &[T]) -> String {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// That the search for a rule's end or its first occurrence was too long.
+/// That COUNT could not be counted out.
+pub(super) fn too_long(rule: &Rule, gave_up: GaveUp) -> Fault {
+    let message = format!(
+        "`{}`: where COUNT ends could not be found in {} steps; use UNTIL, or a smaller COUNT",
+        rule.text(),
+        gave_up.steps
+    );
+    Fault::new(EXPR, FaultCode::Limit, message)
+}
+
+/// That the search for a set's first occurrence was too long.
 pub(super) fn too_sparse(rule: &Rule, gave_up: GaveUp) -> Fault {
     let message = format!(
         "`{}` has no occurrence that could be found in {} steps: it fires never, or less than once in lifetimes",

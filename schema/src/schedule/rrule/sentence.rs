@@ -13,7 +13,8 @@ use super::{
 pub(super) fn describe(set: &RuleSet) -> String {
     let rules: Vec<String> = set.rules.iter().map(|it| one(&it.rule, set)).collect();
     let mut clauses = vec![capital(&rules.join("; and "))];
-    if set.starts_later {
+    // What is counted from DTSTART begins there, too.
+    if set.starts_later && !set.rules.iter().all(|it| is_counted(&it.rule, set)) {
         clauses.push(format!("from {}", day_and_time(set.start)));
     }
     if !set.rdates.is_empty() {
@@ -38,12 +39,7 @@ fn day_and_time(civil: i64) -> String {
 fn one(rule: &Rule, set: &RuleSet) -> String {
     let explicit = rule.with_implied_days(set.start);
     let mut clauses = vec![if rule.freq < Freq::Hourly { of_days(&explicit, set.start) } else { of_hours(&explicit) }];
-    let unit = match rule.freq {
-        Freq::Hourly => civil::HOUR,
-        Freq::Minutely => 60,
-        _ => 1,
-    };
-    if rule.interval > 1 || set.start.rem_euclid(unit) != 0 {
+    if is_counted(rule, set) {
         clauses.push(format!("counted from {}", day_and_time(set.start)));
     }
     let weeks_count = !rule.by_week.is_empty() || (rule.freq == Freq::Weekly && rule.interval > 1);
@@ -60,6 +56,16 @@ fn one(rule: &Rule, set: &RuleSet) -> String {
         clauses.push(format!("until {}", day_and_time(until + civil::offset_at(&set.zone, until))));
     }
     clauses.join(", ")
+}
+
+/// Whether the sentence needs DTSTART to be exact.
+fn is_counted(rule: &Rule, set: &RuleSet) -> bool {
+    let unit = match rule.freq {
+        Freq::Hourly => civil::HOUR,
+        Freq::Minutely => 60,
+        _ => 1,
+    };
+    rule.interval > 1 || set.start.rem_euclid(unit) != 0
 }
 
 fn every(interval: u32, unit: &str) -> String {
@@ -83,16 +89,13 @@ fn of_days(rule: &Rule, start: i64) -> String {
         Freq::Weekly => "week",
         _ => "day",
     };
-    if !rule.by_set_pos.is_empty() {
-        let positions: Vec<String> = rule.by_set_pos.iter().map(|n| position(i32::from(*n))).collect();
-        let limits = limits(rule);
-        let of = if limits.is_empty() { "every day".to_owned() } else { limits };
-        return format!("{}, the {} of: {of} {times}", every(rule.interval, period), english::join(&positions));
-    }
     let plain = rule.by_month_day.is_empty() && rule.by_year_day.is_empty() && rule.by_week.is_empty();
     let every_weekday = plain && rule.by_day.iter().all(|(ordinal, _)| *ordinal == 0);
     let in_months =
         if rule.by_month.is_empty() { String::new() } else { format!(" in {}", english::months(&rule.by_month)) };
+    if !rule.by_set_pos.is_empty() {
+        return picked(rule, period, every_weekday, &times);
+    }
     if every_weekday && rule.interval == 1 {
         // Whatever the period, each such day of every period is each such day.
         let days: Vec<u8> = rule.by_day.iter().map(|(_, day)| *day).collect();
@@ -113,6 +116,35 @@ fn of_days(rule: &Rule, start: i64) -> String {
         return format!("{} {times}", every(rule.interval, period));
     }
     format!("{} {limits} {times}", every(rule.interval, period))
+}
+
+/// What BYSETPOS picks from each period.
+fn picked(rule: &Rule, period: &str, every_weekday: bool, times: &str) -> String {
+    let every = every(rule.interval, period);
+    let days: Vec<u8> = rule.by_day.iter().map(|(_, day)| *day).collect();
+    let in_months =
+        if rule.by_month.is_empty() { String::new() } else { format!(" in {}", english::months(&rule.by_month)) };
+    // With one time a day the picked times are days, and those have plainer names; but the last of two months of a
+    // year is not the last of each.
+    let once_a_day = [&rule.by_hour, &rule.by_minute, &rule.by_second].iter().all(|list| list.len() < 2);
+    let of_year_in_months = rule.freq == Freq::Yearly && !rule.by_month.is_empty();
+    if every_weekday && !days.is_empty() && once_a_day && rule.freq != Freq::Daily && !of_year_in_months {
+        let days = english::weekdays(&days).replace(" and ", " or ");
+        return format!("{every} on the {} {days} of the {period}{in_months} {times}", positions(&rule.by_set_pos));
+    }
+    let of = match limits(rule) {
+        _ if every_weekday && !days.is_empty() => format!("every {}{in_months}", english::weekdays(&days)),
+        limits if limits.is_empty() => "every day".to_owned(),
+        limits => limits,
+    };
+    format!("{every}, only the {} of: {of} {times}", positions(&rule.by_set_pos))
+}
+
+/// From the first to the last, those that count from the end after the others.
+fn positions<T: Copy + Ord + Into<i32>>(numbers: &[T]) -> String {
+    let mut numbers: Vec<i32> = numbers.iter().map(|n| (*n).into()).collect();
+    numbers.sort_by_key(|n| (*n < 0, *n));
+    english::join(&numbers.into_iter().map(position).collect::<Vec<_>>())
 }
 
 /// A rule of hours or finer.
@@ -137,8 +169,7 @@ fn of_hours(rule: &Rule) -> String {
         clauses.push(format!("at {}", named.join(" of ")));
     }
     if !rule.by_set_pos.is_empty() {
-        let positions: Vec<String> = rule.by_set_pos.iter().map(|n| position(i32::from(*n))).collect();
-        clauses.push(format!("the {} of each", english::join(&positions)));
+        clauses.push(format!("only the {} of each {unit}", positions(&rule.by_set_pos)));
     }
     let limits = limits(rule);
     if !limits.is_empty() {
@@ -168,18 +199,18 @@ fn limits(rule: &Rule) -> String {
             (true, Freq::Yearly, true) => " of the year",
             _ => " of the month",
         };
-        clauses.push(format!("on {}{within}", english::join(&days)));
+        let plain: Vec<u8> = rule.by_day.iter().map(|(_, day)| *day).collect();
+        let days = if counted { english::join(&days) } else { format!("every {}", english::weekdays(&plain)) };
+        clauses.push(format!("on {days}{within}"));
     }
     if !rule.by_month_day.is_empty() {
         clauses.push(format!("on {} of the month", month_days(rule)));
     }
     if !rule.by_year_day.is_empty() {
-        let days: Vec<String> = rule.by_year_day.iter().map(|n| position(i32::from(*n))).collect();
-        clauses.push(format!("on the {} day of the year", english::join(&days)));
+        clauses.push(format!("on the {} day of the year", positions(&rule.by_year_day)));
     }
     if !rule.by_week.is_empty() {
-        let weeks: Vec<String> = rule.by_week.iter().map(|n| position(i32::from(*n))).collect();
-        clauses.push(format!("in the {} week of the year", english::join(&weeks)));
+        clauses.push(format!("in the {} week of the year", positions(&rule.by_week)));
     }
     if !rule.by_month.is_empty() {
         clauses.push(format!("in {}", english::months(&rule.by_month)));

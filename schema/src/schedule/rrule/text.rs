@@ -13,7 +13,10 @@ use crate::{
     time::Zone,
 };
 
-const MAX_RULES: usize = 4;
+pub(super) const MAX_RULES: usize = 4;
+
+/// As many as anybody mends in one go; each unknown zone costs a search for the one that was meant.
+const MAX_FAULTS: usize = 10;
 
 /// Room for DTSTART and what is made explicit, so that a rule at the limit can be read back.
 const NORMALISED_EXTRA: usize = 512;
@@ -92,6 +95,9 @@ impl Lines {
         let mut dates = |name: &'static str| -> Vec<i64> {
             let mut dates = Vec::new();
             for line in named(name) {
+                if faults.len() >= MAX_FAULTS {
+                    break;
+                }
                 match line.dates(&zone) {
                     Ok(more) => dates.extend(more),
                     Err(fault) => faults.push(fault),

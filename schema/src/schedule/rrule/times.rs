@@ -33,6 +33,28 @@ impl Times {
         }
     }
 
+    /// How many times come before `second`.
+    pub(super) fn count_before(&self, second: i64) -> i64 {
+        let count = match self {
+            Self::Product { hours, minutes, seconds } => {
+                let before = |list: &[u8], value: i64| list.partition_point(|it| i64::from(*it) < value);
+                let is = |list: &[u8], n: usize, value: i64| list.get(n).is_some_and(|it| i64::from(*it) == value);
+                let (hour, minute) = (second / 3600, second / 60 % 60);
+                let (hour_at, minute_at) = (before(hours, hour), before(minutes, minute));
+                let mut count = hour_at * minutes.len() * seconds.len();
+                if is(hours, hour_at, hour) {
+                    count += minute_at * seconds.len();
+                    if is(minutes, minute_at, minute) {
+                        count += before(seconds, second % 60);
+                    }
+                }
+                count
+            }
+            Self::Picked(list) => list.partition_point(|it| *it < second),
+        };
+        i64::try_from(count).expect("at most 86,400")
+    }
+
     /// The first time at or after `second`.
     pub(super) fn first_from(&self, second: i64) -> Option<i64> {
         match self {
@@ -99,6 +121,7 @@ mod tests {
             let list = |set: std::collections::BTreeSet<u8>| set.into_iter().collect();
             let times = Times::Product { hours: list(hours), minutes: list(minutes), seconds: list(seconds) };
             prop_assert_eq!(times.first_from(from), all.iter().copied().find(|it| *it >= from));
+            prop_assert_eq!(times.count_before(from), i64::try_from(all.iter().filter(|it| **it < from).count()).unwrap());
             prop_assert_eq!((0..times.len()).filter_map(|n| times.nth(n)).collect::<Vec<_>>(), all);
         }
     }

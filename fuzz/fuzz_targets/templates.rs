@@ -1,0 +1,2 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(init: ordinaut_fuzz::watch(), |bytes: &[u8]| ordinaut_fuzz::run("templates", bytes));
