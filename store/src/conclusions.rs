@@ -22,6 +22,8 @@ use crate::{
     failures::note_ends,
     inbound::trigger_own,
     outbox::{Told, tell},
+    runs::cancel_sub_runs,
+    waking::wake_run,
 };
 
 /// One attempt's end.
@@ -91,18 +93,24 @@ impl Store {
     /// # Errors
     /// The transaction failed as a whole: nothing was written. The caller halves the batch to find the row at fault.
     pub async fn conclude_runs(&self, conclusions: Vec<Conclusion>) -> Result<Vec<Written>, StoreError> {
-        self.transaction("conclude runs", move |mut tx| async move {
-            let written = conclude(&mut tx, conclusions).await?;
-            Ok((written, tx))
-        })
-        .await
+        let (written, woke) = self
+            .transaction("conclude runs", move |mut tx| async move {
+                let concluded = conclude(&mut tx, conclusions).await?;
+                Ok((concluded, tx))
+            })
+            .await?;
+        if woke {
+            self.wakeups.hint(jiff::Timestamp::UNIX_EPOCH);
+        }
+        Ok(written)
     }
 }
 
+/// Answers what became of each, and whether a run was woken that waited for one of them.
 async fn conclude(
     tx: &mut Transaction<'_, Postgres>,
     conclusions: Vec<Conclusion>,
-) -> Result<Vec<Written>, StoreError> {
+) -> Result<(Vec<Written>, bool), StoreError> {
     lock_counted_tasks(tx, &conclusions).await?;
     let held = lock_held(tx, &conclusions).await?;
     let mut written = Vec::with_capacity(conclusions.len());
@@ -143,9 +151,9 @@ async fn conclude(
         }
     }
     write_put_off(tx, &put_off).await?;
-    end_runs(tx, &ended).await?;
+    let woke = end_runs(tx, &ended).await?;
     admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
-    Ok(written)
+    Ok((written, woke))
 }
 
 /// What a wish to cancel leaves of a verdict: what is done is done, all else stops here.
@@ -311,13 +319,14 @@ async fn write_put_off(tx: &mut Transaction<'_, Postgres>, put_off: &[PutOff]) -
     Ok(())
 }
 
-/// Moves runs to history, tells of them, and counts what their ends mean for their tasks.
-async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended]) -> Result<(), StoreError> {
+/// Moves runs to history, tells of them, and counts what their ends mean for their tasks. Answers whether a run was
+/// woken that waited for one of them.
+async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended]) -> Result<bool, StoreError> {
     if ended.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let present = |value: &Value| (!value.is_null()).then(|| value.clone());
-    sqlx::query_file!(
+    let parents = sqlx::query_file_scalar!(
         "queries/end_runs.sql",
         &ended.iter().map(|it| it.run.uuid()).collect::<Vec<_>>(),
         &ended.iter().map(|it| it.state.as_str().to_owned()).collect::<Vec<_>>(),
@@ -325,14 +334,22 @@ async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended]) -> Result
         &ended.iter().map(|it| present(&it.output)).collect::<Vec<_>>() as _,
         &ended.iter().map(|it| json!(it.steps)).collect::<Vec<_>>(),
     )
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
     .doing("write runs to history")?;
+    for parent in &parents {
+        wake_run(tx, RunId::from_uuid(*parent)).await?;
+    }
+    // A timeline without `task.run` started none; an empty one is in the journal, which is gone.
+    let starts = |it: &&Ended| it.steps.is_empty() || it.steps.iter().any(|step| step.uses == "task.run");
+    let starters: Vec<RunId> = ended.iter().filter(starts).map(|it| it.run).collect();
+    cancel_sub_runs(tx, &starters).await?;
 
     let told: Vec<Told> = ended.iter().map(told_of).collect();
     tell(tx, &told).await?;
     trigger_own(tx, &told).await?;
-    note_ends(tx, ended).await
+    note_ends(tx, ended).await?;
+    Ok(!parents.is_empty())
 }
 
 fn told_of(ended: &Ended) -> Told {
@@ -384,5 +401,5 @@ pub(crate) async fn quarantine(
             steps: Vec::new(),
         })
         .collect();
-    end_runs(tx, &ended).await
+    end_runs(tx, &ended).await.map(drop)
 }

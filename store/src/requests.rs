@@ -20,6 +20,9 @@ use crate::{
 };
 
 mod retry;
+mod step;
+
+pub use step::{SubRun, SubRunState};
 
 /// A task whose row is locked, with its definition.
 struct Asked {
@@ -73,11 +76,15 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<Cancelling, StoreError> {
         let (asking, reason) = (caller.clone(), reason.unwrap_or("cancelled by request").to_owned());
-        self.transaction_as(caller, "cancel a run", move |mut tx| async move {
-            let answer = cancel(&mut tx, &asking, run, &reason).await?;
-            Ok((answer, tx))
-        })
-        .await
+        let cancelling = self
+            .transaction_as(caller, "cancel a run", move |mut tx| async move {
+                let answer = cancel(&mut tx, &asking, run, &reason).await?;
+                Ok((answer, tx))
+            })
+            .await?;
+        // A run that waited for this one does no more.
+        self.wakeups.hint(Timestamp::UNIX_EPOCH);
+        Ok(cancelling)
     }
 
     /// Plans a new run that retries one that is over and did not succeed.
@@ -164,13 +171,15 @@ async fn receive(
     if let Some(at) = noted {
         return Ok(Received::New(at.to_jiff()));
     }
-    // A statement of its own: the one above began before the other transaction's row was there to see.
+    // A statement of its own: the one above began before the other transaction's row was there to see. Locked: whoever
+    // asks the third time waits for what the second makes of it.
     let row = sqlx::query!(
         r#"
         select first_seen_at as "at: jiff_sqlx::Timestamp", answer
         from received
         where agent_id = $1
           and key = $2
+        for update
         "#,
         caller.agent.uuid(),
         key.as_str()
