@@ -16,12 +16,15 @@ use ordinaut_store::StoreError;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+pub mod approval;
 pub mod data;
 pub mod event;
 pub mod http;
 pub mod inbox;
 pub mod mcp;
+pub mod task;
 mod tls;
+pub mod wait;
 
 /// What a call came to.
 #[derive(Debug, Clone, PartialEq)]

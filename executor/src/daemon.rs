@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::{
     actions::{
         ActionRegistry,
+        approval::RequestApproval,
         event::EventPublish,
         http::{
             HttpAction, HttpLimits,
@@ -32,6 +33,8 @@ use crate::{
         },
         inbox::InboxPost,
         mcp::{McpSettings, McpTools},
+        task::RunTask,
+        wait::Wait,
     },
     clock::DatabaseClock,
     config::{Config, Executor},
@@ -203,10 +206,15 @@ impl Daemon {
 
         let tools = Arc::new(McpTools::new(mcp_settings(&config, &machine)));
         let guard = Guard::new(config.allowances().map_err(|bad| anyhow!(bad.join("\n")))?, SystemResolver);
+        let wait = Arc::new(Wait::new(store.clone(), clock.clone()));
         let actions = HttpAction::new(guard, HttpLimits::default())
             .register(ActionRegistry::default())
             .with("inbox.post", Arc::new(InboxPost::new(store.clone())))
             .with("event.publish", Arc::new(EventPublish::new(store.clone())))
+            .with("wait.for", wait.clone())
+            .with("wait.until", wait)
+            .with("approval.request", Arc::new(RequestApproval::new(store.clone())))
+            .with("task.run", Arc::new(RunTask::new(store.clone(), clock.clone())))
             .with_tools(tools.clone());
         let progress = self.start_events(&config, recovery.executor)?;
         let around = Surroundings { actions, limits: Limits::DEFAULT, clock: clock.clone(), progress };

@@ -6,6 +6,7 @@
 mod built_in;
 mod input;
 mod need;
+pub mod parking;
 
 use std::collections::BTreeMap;
 
@@ -102,13 +103,9 @@ pub const FAMILIES: [&str; 11] =
     ["http", "llm", "notify", "inbox", "approval", "wait", "task", "event", "data", "shell", "orchestrator"];
 
 /// Actions that are promised and not built yet, with what to do meanwhile.
-const NOT_YET: [(&str, &str); 7] = [
+const NOT_YET: [(&str, &str); 3] = [
     ("llm.generate", "call a model's HTTP API with `http.post` meanwhile"),
     ("notify.send", "leave a message with `inbox.post` meanwhile"),
-    ("approval.request", "split the task in two, and let a person start the second with `run_now` meanwhile"),
-    ("wait.for", "schedule a second task meanwhile"),
-    ("wait.until", "schedule a second task meanwhile"),
-    ("task.run", "publish an event with `event.publish` that the other task listens to meanwhile"),
     ("shell.exec", "serve the command as a tool of an MCP server meanwhile"),
 ];
 

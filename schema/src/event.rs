@@ -23,6 +23,9 @@ text_enum! {
         RunSkipped = "run.skipped",
         RunQuarantined = "run.quarantined",
         InboxPosted = "inbox.posted",
+        ApprovalRequested = "approval.requested",
+        /// Also when nobody did by its end.
+        ApprovalAnswered = "approval.answered",
         /// Best effort, never in the outbox.
         RunStarted = "run.started",
         /// Best effort, never in the outbox.

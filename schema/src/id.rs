@@ -58,6 +58,8 @@ ids! {
     LeaseToken,
     /// A message in an agent's inbox.
     MessageId,
+    /// What a run shows a person to decide.
+    ApprovalId,
 }
 
 macro_rules! drawn {
@@ -72,7 +74,7 @@ macro_rules! drawn {
     )*};
 }
 
-drawn!(AgentId, TokenId, TaskId, EventId, MessageId);
+drawn!(AgentId, TokenId, TaskId, EventId, MessageId, ApprovalId);
 
 /// The slice of the database that an agent's rows live in; 0 until there is more than one database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -620,11 +620,59 @@ fn definitions_of_the_original_are_accepted() {
     let mut broken = original.clone();
     broken["payload"]["pipeline"][1]["with"]["text"] = json!("${steps.wether}");
     assert_eq!(fault(&broken).path, "$.payload.pipeline[1].with.text");
-    for uses in ["orchestrator.request_approval", "llm.summarize"] {
-        let mut later = original.clone();
-        later["payload"]["pipeline"][1] = json!({"uses": uses, "with": {"a": 1}});
-        assert!(fault(&later).message.contains("not available in this version"));
+    let mut later = original.clone();
+    later["payload"]["pipeline"][1] = json!({"uses": "llm.summarize", "with": {"a": 1}});
+    assert!(fault(&later).message.contains("not available in this version"));
+    later["payload"]["pipeline"][1] =
+        json!({"uses": "orchestrator.request_approval", "with": {"message": "Send?", "data": "${steps.get-weather}"}});
+    let Element::Step(asks) = &accepted(&later).spec.pipeline[1] else { panic!("a step") };
+    assert_eq!(asks.uses, "approval.request");
+}
+
+#[test]
+fn what_is_written_out_of_a_wait_or_an_approval_is_judged_at_creation() {
+    for (uses, with, path, suggestion) in [
+        ("wait.for", json!({"duration": "2 fortnights"}), "$.pipeline[0].with.duration", Some("2h")),
+        ("wait.for", json!({"duration": "400d"}), "$.pipeline[0].with.duration", Some("2h")),
+        ("wait.for", json!({"durations": "2h"}), "$.pipeline[0].with.duration", None),
+        ("wait.until", json!({"until": "six o'clock"}), "$.pipeline[0].with.until", Some("2027-01-31T09:00")),
+        ("approval.request", json!({"message": "x", "timeout": "0s"}), "$.pipeline[0].with.timeout", Some("24h")),
+        ("approval.request", json!({"message": "x", "on_timeout": "shrug"}), "$.pipeline[0].with.on_timeout", None),
+        ("task.run", json!({}), "$.pipeline[0].with.task", None),
+    ] {
+        let faults = judge(&task(json!([{"uses": uses, "with": with}]))).unwrap_err();
+        let found = faults.as_slice().iter().find(|it| it.path == path);
+        assert_eq!(found.map(|it| it.suggestion.as_deref()), Some(suggestion), "{uses} {with}: {faults}");
     }
+    accepted(&task(json!([
+        {"id": "pause", "uses": "wait.for", "with": {"duration": "${params.pause}"}},
+        {"id": "six", "uses": "wait.until", "with": {"until": "${format_time(now, '%F')}T18:00"}},
+        {"id": "ask", "uses": "approval.request", "with": {"message": "Go on?", "data": [1], "timeout": "2h"}},
+        {"id": "other", "uses": "task.run", "with": {"task": "Other", "params": {"a": "${steps.ask.comment}"}}},
+    ])));
+}
+
+#[test]
+fn waits_and_approvals_stand_neither_in_foreach_nor_in_parallel_nor_in_on_failure() {
+    let steps = [
+        json!({"uses": "wait.for", "with": {"duration": "1m"}}),
+        json!({"uses": "wait.until", "with": {"until": "2027-01-31T09:00"}}),
+        json!({"uses": "approval.request", "with": {"message": "Go on?"}}),
+    ];
+    for step in steps {
+        let mut each = step.clone();
+        each["foreach"] = json!([1, 2]);
+        let refused = fault(&task(json!([each])));
+        assert_eq!(refused.path, "$.pipeline[0].uses");
+        assert!(refused.message.contains("task.run"), "{refused}");
+        let refused = fault(&task(json!([{"parallel": [step]}])));
+        assert_eq!(refused.path, "$.pipeline[0].parallel[0].uses");
+        let refused = fault(&with(json!({"on_failure": [step]})));
+        assert_eq!(refused.path, "$.on_failure[0].uses");
+    }
+    let run = json!({"uses": "task.run", "with": {"task": "Other"}});
+    assert_eq!(fault(&with(json!({"on_failure": [run]}))).path, "$.on_failure[0].uses");
+    accepted(&task(json!([{"parallel": [run]}, {"uses": "task.run", "foreach": [1], "with": {"task": "${item}"}}])));
 }
 
 #[test]
@@ -820,6 +868,10 @@ fn every_built_in_action_has_an_example_that_validates() {
             "http.head",
             "inbox.post",
             "event.publish",
+            "wait.for",
+            "wait.until",
+            "approval.request",
+            "task.run",
             "data.transform",
             "data.assert"
         ]

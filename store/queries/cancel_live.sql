@@ -1,4 +1,5 @@
--- Ends runs that no attempt holds, as cancelled: history row with what was journaled, journal and queue row gone.
+-- Ends runs that no attempt holds, as cancelled: history row with what was journaled, journal and queue row gone,
+-- approvals closed. Answers the run that waits for each, if one does.
 -- $1 runs, locked by the caller and seen not running; $2 the error kept in history.
 -- One statement, one snapshot: the timeline is read while its rows are being removed.
 with gone as (
@@ -11,6 +12,13 @@ forgotten as (
     delete from step_journal
     using unnest($1::uuid[]) as asked (run_id)
     where step_journal.run_id = asked.run_id
+),
+closed as (
+    update approval
+    set state = 'closed'
+    from unnest($1::uuid[]) as asked (run_id)
+    where approval.run_id = asked.run_id
+      and approval.state = 'waiting'
 ),
 kept as (
     insert into run (
@@ -31,6 +39,8 @@ select
     gone.task_id,
     gone.occurrence_at as "occurrence_at: jiff_sqlx::Timestamp",
     gone.cause_depth,
-    gone.concurrency_key
+    gone.concurrency_key,
+    case when gone.trigger = 'step' and gone.occurrence_key like 's:%' then substr(gone.occurrence_key, 3, 36)::uuid end
+        as parent_run_id
 from gone
 order by gone.run_id

@@ -25,7 +25,8 @@ select
     found.error,
     found.output,
     found.steps,
-    found.event
+    found.event,
+    found.waiting
 from (
     select
         run_id as id, task_id, revision, state, null as skip_reason, trigger, occurrence_key, occurrence_at,
@@ -51,7 +52,18 @@ from (
             from step_journal as journal
             where journal.run_id = due_work.run_id
         ) as steps,
-        event
+        event,
+        (
+            select journal.output
+            from step_journal as journal
+            where journal.run_id = due_work.run_id
+              and due_work.state = 'waiting'
+              and journal.state = 'started'
+              and journal.error is null
+              and journal.output is not null
+            order by journal.position
+            limit 1
+        ) as waiting
     from due_work
     where run_id = $2
       and agent_id = $1
@@ -59,7 +71,7 @@ from (
     select
         id, task_id, revision, state, skip_reason, trigger, occurrence_key, occurrence_at, stretch_to, stretch_count,
         root_run_id, retry_of, attempts, failures, crashes, planned_at, started_at, finished_at, null, null, error,
-        output, steps, event
+        output, steps, event, null
     from run
     where id = $2
       and agent_id = $1

@@ -27,14 +27,26 @@ select
     found.error,
     found.output,
     found.steps,
-    found.event
+    found.event,
+    found.waiting
 from (
     (
         select
             run_id as id, task_id, revision, state, null as skip_reason, trigger, occurrence_key, occurrence_at,
             null::timestamptz as stretch_to, null::integer as stretch_count, root_run_id, retry_of,
             attempt as attempts, failures, crashes, planned_at, started_at, null::timestamptz as finished_at, wake_at,
-            cancel_asked_at, last_error as error, null::jsonb as output, null::jsonb as steps, event
+            cancel_asked_at, last_error as error, null::jsonb as output, null::jsonb as steps, event,
+            (
+                select journal.output
+                from step_journal as journal
+                where journal.run_id = due_work.run_id
+                  and due_work.state = 'waiting'
+                  and journal.state = 'started'
+                  and journal.error is null
+                  and journal.output is not null
+                order by journal.position
+                limit 1
+            ) as waiting
         from due_work
         where agent_id = $1
           and ($2::uuid is null or task_id = $2)
@@ -50,7 +62,7 @@ from (
         select
             id, task_id, revision, state, skip_reason, trigger, occurrence_key, occurrence_at, stretch_to,
             stretch_count, root_run_id, retry_of, attempts, failures, crashes, planned_at, started_at, finished_at,
-            null, null, error, output, null, event
+            null, null, error, output, null, event, null
         from run
         where agent_id = $1
           and ($2::uuid is null or task_id = $2)

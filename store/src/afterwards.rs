@@ -17,6 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use ordinaut_schema::id::{AgentId, TaskId};
 use sqlx::{Postgres, Transaction, types::Uuid};
 use tracing::debug;
@@ -46,6 +47,7 @@ impl Queue {
 /// What one transaction leaves.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
+    due: bool,
     claimable: bool,
     again: BTreeSet<Queue>,
 }
@@ -68,6 +70,11 @@ pub(crate) fn claimable() {
     LEFT.with(|left| left.borrow_mut().claimable = true);
 }
 
+/// A parked run is to be woken: its instant has come.
+pub(crate) fn due() {
+    LEFT.with(|left| left.borrow_mut().due = true);
+}
+
 /// Runs may be blocked here although there is room.
 pub(crate) fn look_again(queues: impl IntoIterator<Item = Queue>) {
     LEFT.with(|left| left.borrow_mut().again.extend(queues));
@@ -87,7 +94,9 @@ struct Waiting {
 impl Store {
     /// After the commit.
     pub(crate) fn see_to(&self, left: Left) {
-        if left.claimable {
+        if left.due {
+            self.wakeups.hint(Timestamp::UNIX_EPOCH);
+        } else if left.claimable {
             self.wakeups.hint_claimable();
         }
         if left.again.is_empty() {

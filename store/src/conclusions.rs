@@ -23,6 +23,8 @@ use crate::{
     failures::note_ends,
     inbound::trigger_own,
     outbox::{Told, tell},
+    runs::cancel_sub_runs,
+    waking::wake_run,
 };
 
 /// One attempt's end.
@@ -325,7 +327,7 @@ async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended<'_>]) -> Re
         return Ok(());
     }
     let present = |value: &Value| (!value.is_null()).then(|| value.clone());
-    sqlx::query_file!(
+    let parents = sqlx::query_file_scalar!(
         "queries/end_runs.sql",
         &ended.iter().map(|it| it.run.uuid()).collect::<Vec<_>>(),
         &ended.iter().map(|it| it.state.as_str().to_owned()).collect::<Vec<_>>(),
@@ -333,9 +335,16 @@ async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended<'_>]) -> Re
         &ended.iter().map(|it| present(&it.output)).collect::<Vec<_>>() as _,
         &ended.iter().map(|it| json!(it.steps)).collect::<Vec<_>>(),
     )
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
     .doing("write runs to history")?;
+    for parent in &parents {
+        wake_run(tx, RunId::from_uuid(*parent)).await?;
+    }
+    // A timeline without `task.run` started none; an empty one is in the journal, which is gone.
+    let starts = |it: &&Ended| it.steps.is_empty() || it.steps.iter().any(|step| step.uses == "task.run");
+    let starters: Vec<RunId> = ended.iter().filter(starts).map(|it| it.run).collect();
+    cancel_sub_runs(tx, &starters).await?;
 
     let told: Vec<Told> = ended.iter().map(told_of).collect();
     tell(tx, &told).await?;

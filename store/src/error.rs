@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ordinaut_schema::id::{RunId, TaskId};
+use ordinaut_schema::id::{ApprovalId, RunId, TaskId};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -30,6 +30,13 @@ pub enum StoreError {
     RequestUsed { request: String },
     #[error("run {run} cannot be changed so: {reason}")]
     RunState { run: RunId, reason: String },
+    #[error("approval {0} does not exist")]
+    ApprovalNotFound(ApprovalId),
+    #[error("approval {approval} cannot be answered so: {reason}")]
+    ApprovalRefused { approval: ApprovalId, reason: String },
+    /// A sub-run that could never begin or end.
+    #[error("the sub-run cannot be started: {0}")]
+    SubRunRefused(String),
     #[error("the agent has {limit} active tasks already, which is its limit")]
     TooManyTasks { limit: u32 },
     /// Another attempt owns the run now; this one must stop and report nothing.

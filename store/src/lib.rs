@@ -3,7 +3,7 @@
 //! [`Store`] is a pool of connections in one role, and a set of verbs on it: one module per group, which share
 //! rows and never call each other except through a transaction passed in. Nothing is mocked behind it.
 //!
-//! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
+//! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`], [`approvals`]
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), `duplicates`,
 //!   [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
@@ -14,6 +14,7 @@
 pub mod admission;
 mod afterwards;
 pub mod agents;
+pub mod approvals;
 mod audit;
 pub mod catalog;
 pub mod claims;
@@ -31,7 +32,7 @@ mod migrations;
 pub mod outbox;
 pub mod planning;
 pub mod recovery;
-mod requests;
+pub mod requests;
 pub mod retention;
 pub mod runs;
 mod skips;

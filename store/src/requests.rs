@@ -24,6 +24,9 @@ use crate::{
 };
 
 mod retry;
+mod step;
+
+pub use step::{SubRun, SubRunState};
 
 /// A task whose row is locked, with its definition.
 struct Asked {
@@ -190,13 +193,15 @@ async fn receive(
     if let Some(at) = noted {
         return Ok(Received::New(at.to_jiff()));
     }
-    // A statement of its own: the one above began before the other transaction's row was there to see.
+    // A statement of its own: the one above began before the other transaction's row was there to see. Locked: whoever
+    // asks the third time waits for what the second makes of it.
     let row = sqlx::query!(
         r#"
         select first_seen_at as "at: jiff_sqlx::Timestamp", answer
         from received
         where agent_id = $1
           and key = $2
+        for update
         "#,
         caller.agent.uuid(),
         key.as_str()

@@ -17,7 +17,7 @@ use crate::{Caller, Store, StoreError, connection::plan_each_time, error::Doing 
 
 use self::row::RunRow;
 
-pub(crate) use self::live::{Live, cancel_live};
+pub(crate) use self::live::{Live, cancel_live, cancel_sub_runs};
 
 /// One run, wherever it is.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub struct RunRecord {
     /// Empty in lists.
     pub steps: Vec<StepRecord>,
     pub event: Option<Value>,
+    /// What a step of a parked run waits for, as the step said it: `{"waiting_for": "approval", …}`.
+    pub waiting: Option<Value>,
 }
 
 /// Which runs to list.

@@ -1,13 +1,35 @@
-//! Waking parked runs: what they wait for has come.
+//! Parked runs: what wakes them, and what their waiting is reckoned by.
 
-use ordinaut_schema::id::RunId;
+use ordinaut_schema::{id::RunId, time::Zone};
 use sqlx::{Postgres, Transaction};
 
-use crate::error::{Doing as _, StoreError};
+use crate::{
+    Store,
+    afterwards::due,
+    error::{Doing as _, StoreError},
+};
 
-/// Makes `run` claimable as soon as this transaction is committed and the next wake-up round has passed; the caller
-/// hints. A run that is not parked yet will not wait when it is; one that is over is left alone.
-#[expect(dead_code, reason = "approvals and sub-runs, which wake runs, are on their way")]
+impl Store {
+    /// The zone of the definition that a live run was planned with; UTC where it is known no more.
+    pub async fn zone_of_run(&self, run: RunId) -> Result<Zone, StoreError> {
+        let name = sqlx::query_scalar!(
+            r#"
+            select task_revision.definition ->> 'timezone'
+            from due_work
+            join task_revision
+                on task_revision.task_id = due_work.task_id and task_revision.revision = due_work.revision
+            where due_work.run_id = $1
+            "#,
+            run.uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .doing("read the zone of a run")?;
+        Ok(name.flatten().as_deref().and_then(Zone::find).unwrap_or_else(Zone::utc))
+    }
+}
+
+/// Makes `run` claimable as soon as this transaction is committed and the next wake-up round has passed. A run that is not parked yet will not wait when it is; one that is over is left alone.
 pub(crate) async fn wake_run(tx: &mut Transaction<'_, Postgres>, run: RunId) -> Result<(), StoreError> {
     sqlx::query!(
         "
@@ -21,5 +43,6 @@ pub(crate) async fn wake_run(tx: &mut Transaction<'_, Postgres>, run: RunId) -> 
     .execute(&mut **tx)
     .await
     .doing("wake a parked run")?;
+    due();
     Ok(())
 }

@@ -21,6 +21,7 @@ use ordinaut_executor::{
 };
 use ordinaut_schema::{
     id::{RunId, TaskId},
+    run::{RunState, StepRecord},
     schedule::ScheduleKind,
 };
 use ordinaut_store::{
@@ -68,6 +69,11 @@ impl House {
 
     /// Starts an executor with a short lease, which may call these addresses.
     pub async fn executor(&self, allowed: &[String]) -> Executor {
+        self.executor_with(&[("ORDINAUT_HTTP_ALLOW", &allowed.join(","))]).await
+    }
+
+    /// Starts an executor with a short lease and these settings.
+    pub async fn executor_with(&self, settings: &[(&str, &str)]) -> Executor {
         let port = StdTcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let pairs = [
             ("DATABASE_URL", self.database.url.clone()),
@@ -76,9 +82,9 @@ impl House {
             ("ORDINAUT_DRAIN_TIMEOUT", "200ms".to_owned()),
             ("ORDINAUT_DATABASE_CONNECTIONS", "6".to_owned()),
             ("ORDINAUT_EXECUTOR_LISTEN", port.to_string()),
-            ("ORDINAUT_HTTP_ALLOW", allowed.join(",")),
         ];
-        let environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
+        let mut environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
+        environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let config = Config::read(None, &environment).unwrap();
         // Only the first executor of a test begins to log.
         let lines =
@@ -110,6 +116,19 @@ impl House {
 
     pub async fn run_now(&self, task: &TaskId, request: &str) -> RunId {
         self.store.run_now(&self.caller, *task, request, None).await.unwrap().run
+    }
+
+    pub async fn find(&self, run: RunId) -> RunRecord {
+        self.store.find_run(&self.caller, run).await.unwrap()
+    }
+
+    /// The run, once it is parked.
+    pub async fn parked(&self, run: RunId) -> RunRecord {
+        eventually("the run is parked", async || {
+            let run = self.find(run).await;
+            (run.state == RunState::Waiting && run.steps.iter().any(StepRecord::is_parked)).then_some(run)
+        })
+        .await
     }
 
     /// The run, once it is over.

@@ -8,9 +8,13 @@ use serde_json::{Map, Value, json};
 
 use super::{Descriptor, Effect};
 
+mod parking;
+
 static ALL: LazyLock<Vec<Descriptor>> = LazyLock::new(|| {
     let mut all: Vec<_> = HTTP.iter().map(http).collect();
-    all.extend([inbox_post(), event_publish(), data_transform(), data_assert()]);
+    all.extend([inbox_post(), event_publish()]);
+    all.extend(parking::all());
+    all.extend([data_transform(), data_assert()]);
     all
 });
 

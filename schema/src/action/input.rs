@@ -15,7 +15,7 @@ use crate::{
     template::has_template,
 };
 
-use super::{Catalogue, built_in};
+use super::{Catalogue, built_in, parking};
 
 static BUILT_IN: LazyLock<BTreeMap<&'static str, Validator>> = LazyLock::new(|| {
     built_in()
@@ -154,6 +154,7 @@ fn beyond_schema(uses: &str, input: &Value, path: &str, faults: &mut Faults) {
     {
         faults.push(Fault { path: child(path, "topic"), ..fault });
     }
+    parking::judge(uses, input, path, faults);
 }
 
 fn judge_url(text: &str) -> Result<(), String> {

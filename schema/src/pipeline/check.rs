@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::{
-    action::{self, Catalogue},
+    action::{
+        self, Catalogue,
+        parking::{Inside, judge_place},
+    },
     condition,
     fault::{Fault, FaultCode, Faults, child, nearest},
     limits::Limits,
@@ -78,10 +81,10 @@ impl<'a> Checker<'a> {
     pub(crate) fn pipeline(&mut self, pipeline: &[Element], path: &str) {
         for (position, element) in pipeline.iter().enumerate() {
             match element {
-                Element::Step(step) => self.step(step, &format!("{path}[{position}]"), position, false),
+                Element::Step(step) => self.step(step, &format!("{path}[{position}]"), position, None),
                 Element::Parallel(group) => {
                     for (n, step) in group.parallel.iter().enumerate() {
-                        self.step(step, &format!("{path}[{position}].parallel[{n}]"), position, false);
+                        self.step(step, &format!("{path}[{position}].parallel[{n}]"), position, Some(Inside::Parallel));
                     }
                 }
             }
@@ -90,7 +93,7 @@ impl<'a> Checker<'a> {
 
     pub(crate) fn on_failure(&mut self, steps: &[Step], after: usize, path: &str) {
         for (n, step) in steps.iter().enumerate() {
-            self.step(step, &format!("{path}[{n}]"), after + n, true);
+            self.step(step, &format!("{path}[{n}]"), after + n, Some(Inside::OnFailure));
         }
     }
 
@@ -119,9 +122,13 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn step(&mut self, step: &Step, path: &str, position: usize, on_failure: bool) {
-        let outside = Place { position, on_failure, ..BEFORE };
-        let inside = Place { in_foreach: step.foreach.is_some(), ..outside };
+    fn step(&mut self, step: &Step, path: &str, position: usize, inside: Option<Inside>) {
+        let outside = Place { position, on_failure: inside == Some(Inside::OnFailure), ..BEFORE };
+        let foreach = step.foreach.as_ref().map(|_| Inside::Foreach);
+        if let Some(Err(fault)) = inside.or(foreach).map(|inside| judge_place(&step.uses, inside, path)) {
+            self.faults.push(fault);
+        }
+        let each = Place { in_foreach: step.foreach.is_some(), ..outside };
         let with = child(path, "with");
         if !step.uses.is_empty() {
             let judged = action::judge_name(&step.uses, &child(path, "uses"), self.catalogue).and_then(|warning| {
@@ -137,7 +144,7 @@ impl<'a> Checker<'a> {
         if let Some(text) = &step.foreach {
             self.foreach(text, &child(path, "foreach"), outside);
         }
-        self.with(step, &with, inside);
+        self.with(step, &with, each);
         if let Some(Err(why)) = step.expect.as_ref().map(expect::compile) {
             self.faults.add(
                 child(path, "expect"),

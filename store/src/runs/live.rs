@@ -13,6 +13,7 @@ use crate::{
     error::Doing as _,
     inbound::trigger_own,
     outbox::{Told, tell},
+    waking::wake_run,
 };
 
 /// Which live runs [`cancel_live`] is about.
@@ -115,6 +116,11 @@ pub(crate) async fn cancel_live(
         .collect();
     tell(tx, &told).await?;
     trigger_own(tx, &told).await?;
+    for parent in gone.iter().filter_map(|run| run.parent_run_id) {
+        wake_run(tx, RunId::from_uuid(parent)).await?;
+    }
+    let ended: Vec<RunId> = gone.iter().map(|run| RunId::from_uuid(run.run_id)).collect();
+    cancel_sub_runs(tx, &ended).await?;
 
     Ok(CancelledLive {
         cancelled: gone
@@ -128,4 +134,31 @@ pub(crate) async fn cancel_live(
             .collect(),
         requested: requested.into_iter().map(RunId::from_uuid).collect(),
     })
+}
+
+/// Cancels what was started by steps of runs that are over: nobody waits for it any more.
+pub(crate) async fn cancel_sub_runs(tx: &mut Transaction<'_, Postgres>, ended: &[RunId]) -> Result<(), StoreError> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<String> = ended.iter().map(|run| format!("s:{run}")).collect();
+    let orphans = sqlx::query_scalar!(
+        "
+        select run_id
+        from due_work
+        where trigger = 'step'
+          and left(occurrence_key, 38) = any ($1)
+        order by run_id
+        ",
+        &keys
+    )
+    .fetch_all(&mut **tx)
+    .await
+    .doing("look for sub-runs")?;
+    if orphans.is_empty() {
+        return Ok(());
+    }
+    let orphans: Vec<RunId> = orphans.into_iter().map(RunId::from_uuid).collect();
+    // Boxed: they may have sub-runs themselves.
+    Box::pin(cancel_live(tx, Live::Runs(&orphans), "the run that started it is over")).await.map(drop)
 }

@@ -39,6 +39,7 @@ pub(super) struct RunRow {
     pub(super) output: Option<Value>,
     pub(super) steps: Option<Value>,
     pub(super) event: Option<Value>,
+    pub(super) waiting: Option<Value>,
 }
 
 impl TryFrom<RunRow> for RunRecord {
@@ -78,6 +79,7 @@ impl TryFrom<RunRow> for RunRecord {
             output: row.output.unwrap_or(Value::Null),
             steps: row.steps.map_or_else(|| Ok(Vec::<StepRecord>::new()), |steps| read(id, "timeline", steps))?,
             event: row.event,
+            waiting: row.waiting,
         })
     }
 }
