@@ -16,11 +16,14 @@ use ordinaut_store::StoreError;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+pub mod credentials;
 pub mod data;
 pub mod event;
 pub mod http;
 pub mod inbox;
+pub mod llm;
 pub mod mcp;
+pub mod notify;
 mod tls;
 
 /// What a call came to.

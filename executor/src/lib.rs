@@ -3,6 +3,7 @@
 //! Modules import downward only:
 //!
 //! - [`config`]; [`clock`], [`metrics`], [`progress`]: the database's clock, what is counted, what is told as it happens
+//! - [`operator`]: what the operator configured, read again when it changes
 //! - [`actions`]: what a step may do to the world, one file each
 //! - [`pipeline`]: the engine: walks a pipeline from its journal
 //! - [`worker`]: claims runs and carries each through one attempt
@@ -18,6 +19,7 @@ pub mod events;
 pub mod health;
 pub mod hints;
 pub mod metrics;
+pub mod operator;
 pub mod pipeline;
 pub mod progress;
 pub mod recovery;

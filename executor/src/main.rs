@@ -1,11 +1,12 @@
 //! `ordinaut-executor`: reads its configuration and runs the daemon.
 
-use std::{collections::BTreeMap, env, process::ExitCode};
+use std::{collections::BTreeMap, env, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
+use nix::unistd::geteuid;
 use ordinaut_executor::{
-    actions::mcp::PASSED_ON,
+    actions::{mcp::PASSED_ON, notify::Desktop},
     config::Config,
     daemon::{self, Machine},
     telemetry,
@@ -38,8 +39,9 @@ fn main() -> ExitCode {
 
 #[expect(clippy::disallowed_methods, reason = "the edge: the environment is read here, once")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let layout = Layout::from_lookup(nix::unistd::geteuid().as_raw(), |name| env::var_os(name));
-    let path = layout.config_dir.join("ordinaut.toml");
+    let layout = Layout::from_lookup(geteuid().as_raw(), |name| env::var_os(name));
+    let named = env::var_os("ORDINAUT_CONFIG").filter(|path| !path.is_empty());
+    let path = named.map_or_else(|| layout.config_dir.join("ordinaut.toml"), PathBuf::from);
     let file = match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -60,8 +62,10 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let exposition = telemetry::count()?;
     let machine = Machine {
         config_dir: Some(layout.config_dir),
+        config_file: Some(path),
         environment: PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?))).collect(),
         host: host(),
+        desktop: Desktop::find(|name| env::var_os(name).filter(|value| !value.is_empty()), geteuid().as_raw()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(daemon::run(config, machine, exposition))

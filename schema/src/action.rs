@@ -6,6 +6,7 @@
 mod built_in;
 mod input;
 mod need;
+mod outward;
 
 use std::collections::BTreeMap;
 
@@ -102,9 +103,7 @@ pub const FAMILIES: [&str; 11] =
     ["http", "llm", "notify", "inbox", "approval", "wait", "task", "event", "data", "shell", "orchestrator"];
 
 /// Actions that are promised and not built yet, with what to do meanwhile.
-const NOT_YET: [(&str, &str); 7] = [
-    ("llm.generate", "call a model's HTTP API with `http.post` meanwhile"),
-    ("notify.send", "leave a message with `inbox.post` meanwhile"),
+const NOT_YET: [(&str, &str); 5] = [
     ("approval.request", "split the task in two, and let a person start the second with `run_now` meanwhile"),
     ("wait.for", "schedule a second task meanwhile"),
     ("wait.until", "schedule a second task meanwhile"),

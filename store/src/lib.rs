@@ -3,7 +3,7 @@
 //! [`Store`] is a pool of connections in one role, and a set of verbs on it: one module per group, which share
 //! rows and never call each other except through a transaction passed in. Nothing is mocked behind it.
 //!
-//! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
+//! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`], `operator` (what it offers)
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
 //! - told: [`outbox`], [`wakeups`], `audit`
@@ -24,6 +24,7 @@ mod failures;
 pub mod inbound;
 pub mod inbox;
 pub mod journal;
+mod operator;
 pub mod outbox;
 pub mod planning;
 pub mod recovery;

@@ -68,6 +68,15 @@ impl House {
 
     /// Starts an executor with a short lease, which may call these addresses.
     pub async fn executor(&self, allowed: &[String]) -> Executor {
+        self.start(None, allowed).await
+    }
+
+    /// One that also reads the operator's file.
+    pub async fn executor_reading(&self, file: &std::path::Path, allowed: &[String]) -> Executor {
+        self.start(Some(file), allowed).await
+    }
+
+    async fn start(&self, file: Option<&std::path::Path>, allowed: &[String]) -> Executor {
         let port = StdTcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let pairs = [
             ("DATABASE_URL", self.database.url.clone()),
@@ -79,14 +88,16 @@ impl House {
             ("ORDINAUT_HTTP_ALLOW", allowed.join(",")),
         ];
         let environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
-        let config = Config::read(None, &environment).unwrap();
+        let text = file.map(|file| std::fs::read_to_string(file).unwrap());
+        let config = Config::read(text.as_deref(), &environment).unwrap();
+        let machine = Machine { config_file: file.map(Into::into), ..Machine::default() };
         // Only the first executor of a test begins to log.
         let _ = telemetry::log_to_stderr(LogFormat::Pretty, "warn,ordinaut_executor=debug");
         let exposition = telemetry::count().unwrap();
         let asked = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let until = asked.clone();
-        let ended = runtime.spawn(daemon::run_until(until.cancelled_owned(), config, Machine::default(), exposition));
+        let ended = runtime.spawn(daemon::run_until(until.cancelled_owned(), config, machine, exposition));
         let executor = Executor { runtime: Some(runtime), asked, ended, address: port };
         eventually("the executor is ready", async || {
             assert!(!executor.ended.is_finished(), "the executor ended at once");
@@ -117,6 +128,11 @@ impl House {
             run.state.is_terminal().then_some(run)
         })
         .await
+    }
+
+    /// Everything that is in the database, as text.
+    pub async fn every_row(&self) -> String {
+        self.database.every_row().await
     }
 
     async fn redis(&self) -> MultiplexedConnection {

@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::{Descriptor, Effect};
+use super::{Descriptor, Effect, outward};
 
 static ALL: LazyLock<Vec<Descriptor>> = LazyLock::new(|| {
     let mut all: Vec<_> = HTTP.iter().map(http).collect();
+    all.extend([outward::llm_generate(), outward::notify_send()]);
     all.extend([inbox_post(), event_publish(), data_transform(), data_assert()]);
     all
 });
@@ -228,7 +229,7 @@ fn data_assert() -> Descriptor {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "called with what `json!` makes")]
-fn object(properties: Value, required: &[&str]) -> Value {
+pub(super) fn object(properties: Value, required: &[&str]) -> Value {
     json!({
         "type": "object",
         "properties": properties,
