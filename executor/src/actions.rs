@@ -17,11 +17,14 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 pub mod approval;
+pub mod credentials;
 pub mod data;
 pub mod event;
 pub mod http;
 pub mod inbox;
+pub mod llm;
 pub mod mcp;
+pub mod notify;
 pub mod task;
 mod tls;
 pub mod wait;

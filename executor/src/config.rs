@@ -5,11 +5,14 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
-use ordinaut_schema::time::{duration_text, parse_duration};
+use ordinaut_schema::{
+    operator::Operator,
+    time::{duration_text, parse_duration},
+};
 use ordinaut_telemetry::{LogFormat, Traces};
 use serde::Deserialize;
 
-use crate::actions::http::guard::Allowance;
+use crate::{actions::http::guard::Allowance, operator};
 
 /// No executor may hold a run for longer without renewing its lease.
 pub const LONGEST_LEASE: Duration = Duration::from_mins(10);
@@ -109,13 +112,17 @@ pub struct Config {
     pub log: Log,
     pub telemetry: Traces,
     pub executor: Executor,
+    /// What steps may name: channels, models, commands. Read again while the executor runs.
+    #[serde(skip)]
+    pub operator: Operator,
 }
 
 /// Why there is no [`Config`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("ordinaut.toml cannot be read")]
-    File(#[source] Box<toml::de::Error>),
+    /// In our own words: the parser's quote the line, which may hold a credential.
+    #[error("ordinaut.toml cannot be read: {0}")]
+    File(String),
     #[error("the configuration has mistakes:\n{}", .0.join("\n"))]
     Invalid(Vec<String>),
 }
@@ -126,9 +133,14 @@ impl Config {
     /// # Errors
     /// The file is no TOML of the right shape, or values make no sense; all of them are told.
     pub fn read(file: Option<&str>, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let text = file.unwrap_or_default();
         let mut config: Self =
-            toml::from_str(file.unwrap_or_default()).map_err(|error| ConfigError::File(Box::new(error)))?;
+            toml::from_str(text).map_err(|error| ConfigError::File(operator::syntax(text, &error)))?;
         let mut mistakes = Vec::new();
+        match operator::read(text) {
+            Ok(operator) => config.operator = operator,
+            Err(wrong) => mistakes.extend(wrong),
+        }
         config.overrule(environment, &mut mistakes);
         config.judge(&mut mistakes);
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(mistakes)) }
@@ -262,6 +274,19 @@ mod tests {
         {
             assert!(mistakes.iter().any(|mistake| mistake.contains(name)), "{name}: {mistakes:?}");
         }
+    }
+
+    #[test]
+    fn mistakes_in_the_operators_tables_are_told_with_the_rest_and_no_credential_is_shown() {
+        let file = "[channels.a]\nkind = \"slack\"\nurl = \"hunter2\"\n[llm.b]\nkind = \"x\"\n";
+        let told = Config::read(Some(file), &environment(&[])).unwrap_err().to_string();
+        for part in ["channels.a.url", "llm.b.kind", "DATABASE_URL"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("hunter2"));
+        let broken = "[executor]\npermits = \"hunter2\"";
+        let told = Config::read(Some(broken), &environment(&[])).unwrap_err().to_string();
+        assert!(told.contains("line 2") && !told.contains("permits = "), "{told}");
     }
 
     #[test]

@@ -26,20 +26,23 @@ use crate::{
     actions::{
         ActionRegistry,
         approval::RequestApproval,
+        credentials::NoSecrets,
         event::EventPublish,
         http::{
             HttpAction, HttpLimits,
             guard::{Guard, SystemResolver},
         },
         inbox::InboxPost,
+        llm::LlmGenerate,
         mcp::{McpSettings, McpTools},
+        notify::{Desktop, NotifySend},
         task::RunTask,
         wait::Wait,
     },
     clock::DatabaseClock,
     config::{Config, Executor},
     events::{publisher, subscriber},
-    health, hints,
+    health, hints, operator,
     pipeline::Surroundings,
     progress::Progress,
     recovery, scheduler,
@@ -56,10 +59,13 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:7448";
 pub struct Machine {
     /// Where the operator's files are, unless named.
     pub config_dir: Option<PathBuf>,
+    /// `ordinaut.toml`, read again while the executor runs.
+    pub config_file: Option<PathBuf>,
     /// What MCP servers may see of the environment.
     pub environment: BTreeMap<String, OsString>,
     /// Of this machine, for people.
     pub host: String,
+    pub desktop: Desktop,
 }
 
 /// Runs until SIGTERM or SIGINT, or until a service fails.
@@ -207,8 +213,15 @@ impl Daemon {
         let tools = Arc::new(McpTools::new(mcp_settings(&config, &machine)));
         let guard = Guard::new(config.allowances().map_err(|bad| anyhow!(bad.join("\n")))?, SystemResolver);
         let wait = Arc::new(Wait::new(store.clone(), clock.clone()));
+        let (file, tables) = (machine.config_file.clone(), config.operator.clone());
+        let (watch, standing) = operator::Watch::new(file, tables, store.clone());
+        let (secrets, limits) = (Arc::new(NoSecrets), Limits::DEFAULT);
+        let llm = LlmGenerate::new(standing.clone(), store.clone(), secrets.clone(), &limits);
+        let notify = NotifySend::new(standing, store.clone(), secrets, machine.desktop.clone(), &limits);
         let actions = HttpAction::new(guard, HttpLimits::default())
             .register(ActionRegistry::default())
+            .with("llm.generate", Arc::new(llm))
+            .with("notify.send", Arc::new(notify))
             .with("inbox.post", Arc::new(InboxPost::new(store.clone())))
             .with("event.publish", Arc::new(EventPublish::new(store.clone())))
             .with("wait.for", wait.clone())
@@ -217,12 +230,13 @@ impl Daemon {
             .with("task.run", Arc::new(RunTask::new(store.clone(), clock.clone())))
             .with_tools(tools.clone());
         let progress = self.start_events(&config, recovery.executor)?;
-        let around = Surroundings { actions, limits: Limits::DEFAULT, clock: clock.clone(), progress };
+        let around = Surroundings { actions, limits, clock: clock.clone(), progress };
         let settings =
             worker::Settings { executor: recovery.executor, permits: config.executor.permits, lease: recovery.lease };
 
         let (drain, abort, stop) = (self.drain.clone(), self.abort.clone(), self.stop.clone());
         self.supports.spawn(health::serve(listener, store.clone(), exposition, drain.clone(), stop.clone()));
+        self.supports.spawn(watch.serve(stop.clone()));
         self.supports.spawn(tools::serve(store.clone(), tools, stop));
         self.services.spawn(worker::serve(store.clone(), around, settings, wake.clone(), drain.clone(), abort));
         self.services.spawn(scheduler::serve(store.clone(), clock, wake.clone(), hinted.clone(), drain.clone()));

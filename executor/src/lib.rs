@@ -4,6 +4,7 @@
 //!
 //! - [`config`]; [`clock`], [`metrics`], `traces`, [`progress`]: the database's clock, what is counted, what is traced,
 //!   what is told as it happens
+//! - [`operator`]: what the operator configured, read again when it changes
 //! - [`actions`]: what a step may do to the world, one file each
 //! - [`pipeline`]: the engine: walks a pipeline from its journal
 //! - [`worker`]: claims runs and carries each through one attempt
@@ -19,6 +20,7 @@ pub mod events;
 pub mod health;
 pub mod hints;
 pub mod metrics;
+pub mod operator;
 pub mod pipeline;
 pub mod progress;
 pub mod recovery;

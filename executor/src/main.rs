@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, env, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
+use nix::unistd::geteuid;
 use ordinaut_executor::{
-    actions::mcp::PASSED_ON,
+    actions::{mcp::PASSED_ON, notify::Desktop},
     config::Config,
     daemon::{self, Machine},
     telemetry,
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
 
 #[expect(clippy::disallowed_methods, reason = "the edge: the environment is read here, once")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let layout = Layout::from_lookup(nix::unistd::geteuid().as_raw(), |name| env::var_os(name));
+    let layout = Layout::from_lookup(geteuid().as_raw(), |name| env::var_os(name));
     let path = layout.config_file.path.display();
     let file = layout.config_file.read().with_context(|| format!("read {path}"))?;
     let environment: BTreeMap<String, String> = env::vars_os()
@@ -65,8 +66,10 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let exposition = telemetry::count()?;
     let machine = Machine {
         config_dir: Some(layout.config_dir),
+        config_file: Some(layout.config_file.path),
         environment: PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), env::var_os(name)?))).collect(),
         host: host(),
+        desktop: Desktop::find(|name| env::var_os(name).filter(|value| !value.is_empty()), geteuid().as_raw()),
     };
     let ended = runtime.block_on(daemon::run(config, machine, exposition));
     telling.close();

@@ -6,6 +6,7 @@
 mod built_in;
 mod input;
 mod need;
+mod outward;
 pub mod parking;
 
 use std::collections::BTreeMap;
@@ -103,9 +104,7 @@ pub const FAMILIES: [&str; 11] =
     ["http", "llm", "notify", "inbox", "approval", "wait", "task", "event", "data", "shell", "orchestrator"];
 
 /// Actions that are promised and not built yet, with what to do meanwhile.
-const NOT_YET: [(&str, &str); 3] = [
-    ("llm.generate", "call a model's HTTP API with `http.post` meanwhile"),
-    ("notify.send", "leave a message with `inbox.post` meanwhile"),
+const NOT_YET: [(&str, &str); 1] = [
     ("shell.exec", "serve the command as a tool of an MCP server meanwhile"),
 ];
 

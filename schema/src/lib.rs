@@ -7,6 +7,7 @@
 //! - [`schedule`]: what a schedule yields, as `next_after`, normalised form and plain English
 //! - [`template`], [`condition`]: `${…}` and `if`
 //! - [`action`]: what a step may `use`, described
+//! - [`operator`]: what the operator configures for steps to name
 //! - [`pipeline`], [`retry`]: steps, parsed and checked
 //! - [`task`]: a whole definition, from untrusted text to [`task::TaskSpec`]
 //! - [`planning`]: what becomes of a task's occurrences up to now
@@ -20,6 +21,7 @@ mod fields;
 pub mod id;
 mod json_schema;
 pub mod limits;
+pub mod operator;
 pub mod pipeline;
 pub mod planning;
 pub mod retry;

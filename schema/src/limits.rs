@@ -22,6 +22,9 @@ pub struct Limits {
     pub min_costly_interval: Duration,
     pub step_timeout: Duration,
     pub title_chars: usize,
+    /// Calls of models by an agent's steps in one day (UTC).
+    pub llm_calls_per_day: u32,
+    pub notifications_per_day: u32,
 }
 
 impl Limits {
@@ -40,6 +43,8 @@ impl Limits {
         min_costly_interval: Duration::from_mins(1),
         step_timeout: Duration::from_hours(1),
         title_chars: 200,
+        llm_calls_per_day: 1_000,
+        notifications_per_day: 500,
     };
 }
 

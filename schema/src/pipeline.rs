@@ -21,7 +21,7 @@ use crate::{
     time::duration_text,
 };
 
-pub use expect::judge_output;
+pub use expect::{judge_output, misfits};
 
 /// One element of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -38,7 +38,11 @@ fn catalogue() -> Catalogue {
     Catalogue {
         tools: [(tool.name.clone(), tool)].into(),
         unseen_servers: vec!["calendar".to_owned()],
-        offered: Offered::default(),
+        offered: Offered {
+            models: [("home".to_owned(), "small".to_owned())].into(),
+            default_model: Some("home".to_owned()),
+            ..Offered::default()
+        },
         grants: Grants::local(),
     }
 }
@@ -558,7 +562,7 @@ fn an_unknown_action_is_refused_and_one_that_is_not_there_yet_says_so() {
     assert_eq!(uses("http.gett").suggestion.as_deref(), Some("http.get"));
     assert_eq!(uses("gihub.create_issue").suggestion.as_deref(), Some("github.create_issue"));
     assert!(uses("github.close").message.contains("there are github.create_issue"));
-    assert!(uses("notify.send").message.contains("not available in this version"));
+    assert!(uses("shell.exec").message.contains("not available in this version"));
     assert_eq!(uses("fetch").code, FaultCode::UnknownAction);
 }
 
@@ -621,12 +625,19 @@ fn definitions_of_the_original_are_accepted() {
     broken["payload"]["pipeline"][1]["with"]["text"] = json!("${steps.wether}");
     assert_eq!(fault(&broken).path, "$.payload.pipeline[1].with.text");
     let mut later = original.clone();
-    later["payload"]["pipeline"][1] = json!({"uses": "llm.summarize", "with": {"a": 1}});
+    later["payload"]["pipeline"][1] = json!({"uses": "shell.exec", "with": {"a": 1}});
     assert!(fault(&later).message.contains("not available in this version"));
     later["payload"]["pipeline"][1] =
         json!({"uses": "orchestrator.request_approval", "with": {"message": "Send?", "data": "${steps.get-weather}"}});
     let Element::Step(asks) = &accepted(&later).spec.pipeline[1] else { panic!("a step") };
     assert_eq!(asks.uses, "approval.request");
+
+    let mut asks = original.clone();
+    asks["payload"]["pipeline"][1] = json!({"uses": "llm.write_summary", "with": {"weather": "${steps.weather}"}});
+    let spec = accepted(&asks).spec;
+    let Element::Step(summary) = &spec.pipeline[1] else { panic!("a step") };
+    assert_eq!(summary.uses, "llm.generate");
+    assert_eq!(summary.with, json!({"weather": "${steps.weather}", "instruction": "write summary"}));
 }
 
 #[test]
@@ -673,6 +684,33 @@ fn waits_and_approvals_stand_neither_in_foreach_nor_in_parallel_nor_in_on_failur
     let run = json!({"uses": "task.run", "with": {"task": "Other"}});
     assert_eq!(fault(&with(json!({"on_failure": [run]}))).path, "$.on_failure[0].uses");
     accepted(&task(json!([{"parallel": [run]}, {"uses": "task.run", "foreach": [1], "with": {"task": "${item}"}}])));
+}
+
+#[test]
+fn what_the_operator_did_not_configure_is_refused_with_what_exists_and_the_command() {
+    let channels = [("team".to_owned(), "slack".to_owned())].into();
+    let some = Catalogue { offered: Offered { channels, ..Offered::default() }, ..catalogue() };
+    let step = |uses: &str, with: Value| task(json!([{"uses": uses, "with": with}]));
+    let refused = judge_with(&step("notify.send", json!({"channel": "taem", "text": "x"})), &some).unwrap_err();
+    let fault = &refused.as_slice()[0];
+    assert_eq!((fault.code, fault.path.as_str()), (FaultCode::NotConfigured, "$.pipeline[0].with.channel"));
+    assert!(fault.message.contains("there is me, team") && fault.message.contains("ordinaut channel add"), "{fault}");
+    assert_eq!(fault.suggestion.as_deref(), Some("team"));
+
+    let refused = judge_with(&step("llm.generate", json!({"instruction": "x"})), &some).unwrap_err();
+    assert!(refused.as_slice()[0].message.contains("ordinaut llm add"), "{refused}");
+
+    let me = step("notify.send", json!({"channel": "me", "text": "x"}));
+    judge_with(&me, &some).unwrap();
+    let stranger = Catalogue { grants: Grants::default(), ..some };
+    assert_eq!(judge_with(&me, &stranger).unwrap_err().as_slice()[0].code, FaultCode::NotGranted);
+}
+
+#[test]
+fn the_schema_of_an_answer_is_judged_at_creation() {
+    let with = json!({"instruction": "x", "schema": {"type": "objekt"}, "any": {"thing": 1}});
+    let fault = fault(&task(json!([{"uses": "llm.generate", "with": with}])));
+    assert_eq!((fault.code, fault.path.as_str()), (FaultCode::BadSchema, "$.pipeline[0].with.schema"));
 }
 
 #[test]
@@ -866,6 +904,8 @@ fn every_built_in_action_has_an_example_that_validates() {
             "http.patch",
             "http.delete",
             "http.head",
+            "llm.generate",
+            "notify.send",
             "inbox.post",
             "event.publish",
             "wait.for",
@@ -885,7 +925,9 @@ fn every_built_in_action_has_an_example_that_validates() {
         ]));
         definition["params"] = json!({"city": "x", "name": "x", "id": 1});
         accepted(&definition);
-        assert!(descriptor.sentence.ends_with('.') && descriptor.input_schema["additionalProperties"] == json!(false));
+        // Whatever else stands in `with` of `llm.generate` is its context.
+        let is_open = descriptor.input_schema["additionalProperties"] != json!(false);
+        assert!(descriptor.sentence.ends_with('.') && is_open == (descriptor.name == "llm.generate"));
     }
 }
 

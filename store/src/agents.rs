@@ -181,6 +181,33 @@ impl Store {
         .await
     }
 
+    /// Changes what an agent's steps may use. It holds for the next call of every run, those under way too.
+    pub async fn change_grants(
+        &self,
+        agent: &str,
+        change: impl FnOnce(&mut Grants) + Send + 'static,
+    ) -> Result<Grants, StoreError> {
+        let name = agent.to_owned();
+        self.transaction("change an agent's grants", move |mut tx| async move {
+            let agent = lock_agent(&mut tx, &name).await?;
+            let unreadable = |error| StoreError::unreadable(format!("the grants of agent `{name}`"), error);
+            let written = sqlx::query_scalar!("select grants from agent where id = $1", agent.uuid())
+                .fetch_one(&mut *tx)
+                .await
+                .doing("read an agent's grants")?;
+            let mut grants: Grants = serde_json::from_value(written).map_err(unreadable)?;
+            change(&mut grants);
+            let written = serde_json::to_value(&grants).map_err(unreadable)?;
+            sqlx::query!("update agent set grants = $2 where id = $1", agent.uuid(), &written)
+                .execute(&mut *tx)
+                .await
+                .doing("write an agent's grants")?;
+            audit(&mut tx, &operator(agent), "change_grants", None, None, Some(written)).await?;
+            Ok((grants, tx))
+        })
+        .await
+    }
+
     /// Every agent with its tokens, the revoked ones too, oldest first.
     pub async fn list_agents(&self) -> Result<Vec<AgentRecord>, StoreError> {
         let agents = sqlx::query_as!(

@@ -1,10 +1,10 @@
 //! What the operator's MCP servers offer, as executors last saw it.
 
 use jiff::Timestamp;
-use ordinaut_schema::action::{Catalogue, Descriptor, Offered};
+use ordinaut_schema::action::{Catalogue, Descriptor};
 use sqlx::{Postgres, Transaction};
 
-use crate::{Caller, Store, StoreError, error::Doing as _};
+use crate::{Caller, Store, StoreError, error::Doing as _, operator};
 
 /// A tool that a server declares.
 #[derive(Debug, Clone)]
@@ -103,7 +103,8 @@ impl Store {
                 Ok((tool.name, descriptor))
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok(Catalogue { tools, unseen_servers, offered: Offered::default(), grants: agent.grants })
+        let offered = operator::offered(&self.pool).await?;
+        Ok(Catalogue { tools, unseen_servers, offered, grants: agent.grants })
     }
 
     /// Every configured server, in order of name: when its tools were last seen, and what was wrong last time.

@@ -3,7 +3,8 @@
 //! [`Store`] is a pool of connections in one role, and a set of verbs on it: one module per group, which share
 //! rows and never call each other except through a transaction passed in. Nothing is mocked behind it.
 //!
-//! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`], [`approvals`]
+//! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`], [`approvals`],
+//!   `operator` (what it offers)
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), `duplicates`,
 //!   [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
@@ -29,6 +30,7 @@ pub mod inbound;
 pub mod inbox;
 pub mod journal;
 mod migrations;
+mod operator;
 pub mod outbox;
 pub mod planning;
 pub mod recovery;

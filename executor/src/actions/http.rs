@@ -34,6 +34,7 @@ use super::{Action, ActionRegistry, Answer, StepCall};
 
 pub(crate) mod body;
 mod connect;
+pub(crate) mod endpoint;
 pub mod guard;
 mod redirect;
 mod request;

@@ -74,6 +74,15 @@ impl House {
 
     /// Starts an executor with a short lease and these settings.
     pub async fn executor_with(&self, settings: &[(&str, &str)]) -> Executor {
+        self.start(None, settings).await
+    }
+
+    /// One that also reads the operator's file.
+    pub async fn executor_reading(&self, file: &std::path::Path, allowed: &[String]) -> Executor {
+        self.start(Some(file), &[("ORDINAUT_HTTP_ALLOW", &allowed.join(","))]).await
+    }
+
+    async fn start(&self, file: Option<&std::path::Path>, settings: &[(&str, &str)]) -> Executor {
         let port = StdTcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let pairs = [
             ("DATABASE_URL", self.database.url.clone()),
@@ -85,7 +94,9 @@ impl House {
         ];
         let mut environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
         environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let config = Config::read(None, &environment).unwrap();
+        let text = file.map(|file| std::fs::read_to_string(file).unwrap());
+        let config = Config::read(text.as_deref(), &environment).unwrap();
+        let machine = Machine { config_file: file.map(Into::into), ..Machine::default() };
         // Only the first executor of a test begins to log.
         let lines =
             tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter("warn,ordinaut_executor=debug");
@@ -94,7 +105,7 @@ impl House {
         let asked = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let until = asked.clone();
-        let ended = runtime.spawn(daemon::run_until(until.cancelled_owned(), config, Machine::default(), exposition));
+        let ended = runtime.spawn(daemon::run_until(until.cancelled_owned(), config, machine, exposition));
         let executor = Executor { runtime: Some(runtime), asked, ended, address: port };
         eventually("the executor is ready", async || {
             assert!(!executor.ended.is_finished(), "the executor ended at once");
@@ -138,6 +149,11 @@ impl House {
             run.state.is_terminal().then_some(run)
         })
         .await
+    }
+
+    /// Everything that is in the database, as text.
+    pub async fn every_row(&self) -> String {
+        self.database.every_row().await
     }
 
     async fn redis(&self) -> MultiplexedConnection {

@@ -6,13 +6,13 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::{Descriptor, Effect};
+use super::{Descriptor, Effect, outward};
 
 mod parking;
 
 static ALL: LazyLock<Vec<Descriptor>> = LazyLock::new(|| {
     let mut all: Vec<_> = HTTP.iter().map(http).collect();
-    all.extend([inbox_post(), event_publish()]);
+    all.extend([outward::llm_generate(), outward::notify_send(), inbox_post(), event_publish()]);
     all.extend(parking::all());
     all.extend([data_transform(), data_assert()]);
     all
@@ -232,7 +232,7 @@ fn data_assert() -> Descriptor {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "called with what `json!` makes")]
-fn object(properties: Value, required: &[&str]) -> Value {
+pub(super) fn object(properties: Value, required: &[&str]) -> Value {
     json!({
         "type": "object",
         "properties": properties,

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
+use jsonschema::{Draft, ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
 
 use crate::{
@@ -148,6 +148,12 @@ fn beyond_schema(uses: &str, input: &Value, path: &str, faults: &mut Faults) {
         if let Some(Err(why)) = literal("url").filter(|url| !url.is_empty()).map(judge_url) {
             faults.add(child(path, "url"), FaultCode::BadInput, why);
         }
+    }
+    if let ("llm.generate", Some(schema)) = (uses, input.get("schema"))
+        && !contains_template(schema)
+        && let Err(why) = json_schema::compile(schema, Some(Draft::Draft202012))
+    {
+        faults.add(child(path, "schema"), FaultCode::BadSchema, format!("`schema` is no JSON Schema: {why}"));
     }
     if let ("event.publish", Some(topic)) = (uses, literal("topic").filter(|topic| !topic.is_empty()))
         && let Err(fault) = check_published_topic(topic)

@@ -106,11 +106,16 @@ pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue)
             None => fault,
         });
     }
-    if !catalogue.grants.allow(&need) {
+    // A step that names no model uses the default one, which need not be among those granted.
+    let used = match &need {
+        Need::Model(None) => Need::Model(offered.default_model.clone()),
+        named => named.clone(),
+    };
+    if !catalogue.grants.allow(&used) {
         return Err(Fault::new(
             path,
             FaultCode::NotGranted,
-            format!("this agent may not use {need}; a person can grant it"),
+            format!("this agent may not use {used}; a person can grant it with `ordinaut agent grant`"),
         ));
     }
     Ok(())
@@ -147,6 +152,23 @@ mod tests {
         assert_eq!(need("notify.send", &json!({"channel": "${params.to}"})), None);
         assert_eq!(need("notify.send", &json!({"channel": "me"})), Some(Need::Channel("me".to_owned())));
         assert_eq!(need("http.get", &json!({"url": "https://example.com"})), None);
+    }
+
+    #[test]
+    fn a_default_model_that_is_not_granted_is_not_used_by_saying_nothing() {
+        let catalogue = Catalogue {
+            offered: super::super::Offered {
+                models: [("big".to_owned(), "x".to_owned()), ("small".to_owned(), "y".to_owned())].into(),
+                default_model: Some("big".to_owned()),
+                ..Default::default()
+            },
+            grants: Grants { models: vec!["small".to_owned()], ..Grants::default() },
+            ..Catalogue::default()
+        };
+        let refused = judge("llm.generate", &json!({"instruction": "x"}), "$", &catalogue).unwrap_err();
+        assert_eq!(refused.code, FaultCode::NotGranted);
+        assert!(refused.message.contains("the model `big`"), "{refused}");
+        judge("llm.generate", &json!({"instruction": "x", "model": "small"}), "$", &catalogue).unwrap();
     }
 
     #[test]

@@ -22,12 +22,21 @@ pub(super) fn compile(schema: &Value) -> Result<Validator, String> {
 /// # Errors
 /// `invalid_output`, naming what does not fit.
 pub fn judge_output(expect: &Value, output: &Value) -> Result<(), StepFailure> {
-    let invalid = |message: String| Err(StepFailure::new(ErrorKind::InvalidOutput, message));
-    let validator = match compile(expect) {
-        Ok(validator) => validator,
-        Err(why) => return invalid(format!("`expect` is no JSON Schema: {why}")),
+    let told = match misfits(expect, output) {
+        Ok(None) => return Ok(()),
+        Ok(Some(misfits)) => format!("the output does not fit `expect`: {misfits}"),
+        Err(why) => format!("`expect` is no JSON Schema: {why}"),
     };
-    let mut faults = validator.iter_errors(output).map(|error| {
+    Err(StepFailure::new(ErrorKind::InvalidOutput, told))
+}
+
+/// What of `value` does not fit a JSON Schema, the first few faults of it; nothing when it fits.
+///
+/// # Errors
+/// It is no JSON Schema.
+pub fn misfits(schema: &Value, value: &Value) -> Result<Option<String>, String> {
+    let validator = compile(schema)?;
+    let mut faults = validator.iter_errors(value).map(|error| {
         let text: String = error.to_string().chars().take(300).collect();
         format!(
             "{}: {text}",
@@ -36,9 +45,9 @@ pub fn judge_output(expect: &Value, output: &Value) -> Result<(), StepFailure> {
     });
     let shown: Vec<_> = faults.by_ref().take(SHOWN).collect();
     if shown.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let more = faults.count();
     let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    invalid(format!("the output does not fit `expect`: {}{rest}", shown.join("; ")))
+    Ok(Some(format!("{}{rest}", shown.join("; "))))
 }

@@ -93,6 +93,28 @@ impl Database {
             .expect("a migration can be forgotten");
     }
 
+    /// Every row of every table as text: what is not in it was not kept.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub async fn every_row(&self) -> String {
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select quote_ident(relname) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .expect("tables can be listed");
+        let mut all = String::new();
+        for table in tables {
+            let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("select t::text from {table} as t")))
+                .fetch_all(&self.pool)
+                .await
+                .expect("rows can be read");
+            all.push_str(&rows.join("\n"));
+        }
+        all
+    }
+
     /// How many runs are not over.
     ///
     /// # Panics

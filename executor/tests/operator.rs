@@ -1,0 +1,19 @@
+//! What the operator configures, at work: channels and models against local servers, the file read again by a real
+//! executor, grants and limits at the call, and credentials in nothing that is kept.
+
+#[expect(clippy::unwrap_used, unreachable_pub, dead_code, reason = "fixtures: a test that cannot go on says so")]
+#[path = "daemon/support.rs"]
+mod support;
+
+#[path = "operator/daemon.rs"]
+mod daemon;
+#[path = "operator/email.rs"]
+mod email;
+#[path = "operator/endpoint.rs"]
+mod endpoint;
+#[path = "operator/llm.rs"]
+mod llm;
+#[path = "operator/notify.rs"]
+mod notify;
+#[path = "operator/smtp.rs"]
+mod smtp;

@@ -1,0 +1,113 @@
+//! The whole executor: it reads the operator's file again, grants hold at the call, and nothing keeps a credential.
+
+use std::path::PathBuf;
+
+use ordinaut_schema::{
+    action::Grants,
+    run::{ErrorKind, RunState},
+    schedule::ScheduleKind,
+};
+use ordinaut_store::Caller;
+use serde_json::{Value, json};
+
+use crate::{
+    endpoint::Endpoint,
+    support::{House, eventually},
+};
+
+/// An `ordinaut.toml` of the test's own.
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        let file = Self(std::env::temp_dir().join(format!("ordinaut-operator-{}.toml", uuid::Uuid::now_v7())));
+        file.write("");
+        file
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(&self.0, text).unwrap();
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // A file that stays in the temporary directory harms nobody.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn manual(with: &Value) -> Value {
+    json!({ "pipeline": [{ "id": "tell", "uses": "notify.send", "with": with }] })
+}
+
+#[tokio::test]
+async fn an_edit_of_the_file_is_in_force_soon_and_a_broken_one_changes_nothing() {
+    let (house, endpoint, file) = (House::new().await, Endpoint::open().await, File::new());
+    let _executor = house.executor_reading(&file.0, &[]).await;
+    assert!(house.store.offered().await.unwrap().channels.is_empty());
+
+    let hook = |name: &str| {
+        format!("[channels.{name}]\nkind = \"webhook\"\nurl = \"{}\"\n", endpoint.url("/hook/hunter2-hook-path"))
+    };
+    file.write(&hook("ops"));
+    let offers = async |name: &str| {
+        eventually("the channel is offered", async || {
+            house.store.offered().await.unwrap().channels.contains_key(name).then_some(())
+        })
+        .await;
+    };
+    offers("ops").await;
+    let with = json!({ "channel": "ops", "text": "one" });
+    let task = house.task("tell", (ScheduleKind::Manual, ""), manual(&with)).await;
+    let run = house.ended(house.run_now(&task, "one").await).await;
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
+    assert_eq!(run.steps[0].output["delivered"], true);
+
+    // Broken, then good again with one more: by then the broken one has been seen.
+    file.write("[channels.ops]\nkind = \"pigeon\"\n");
+    let run = house.ended(house.run_now(&task, "two").await).await;
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
+    assert!(house.store.offered().await.unwrap().channels.contains_key("ops"));
+    file.write(&(hook("ops") + &hook("more")));
+    offers("more").await;
+    assert_eq!(endpoint.seen().len(), 2);
+    assert!(!house.every_row().await.contains("hunter2"), "a credential was kept");
+}
+
+#[tokio::test]
+async fn a_grant_that_was_taken_is_missed_at_the_call() {
+    let (mut house, endpoint, file) = (House::new().await, Endpoint::open().await, File::new());
+    file.write(&format!("[channels.ops]\nkind = \"webhook\"\nurl = \"{}\"\n", endpoint.url("/x")));
+    let _executor = house.executor_reading(&file.0, &[]).await;
+    let grants = Grants { channels: vec!["ops".to_owned()], ..Grants::default() };
+    let (agent, _) = house.store.add_agent("phone", None, &grants, &[], None).await.unwrap();
+    house.caller = Caller { agent, ..Caller::local("test") };
+    let with = json!({ "channel": "${params.to}", "text": "x" });
+    let mut fields = manual(&with);
+    fields["params"] = json!({ "to": "ops" });
+    let task = house.task("tell", (ScheduleKind::Manual, ""), fields).await;
+    let run = house.ended(house.run_now(&task, "granted").await).await;
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
+
+    house.store.change_grants("phone", |grants| grants.channels.clear()).await.unwrap();
+    let run = house.ended(house.run_now(&task, "taken").await).await;
+    let error = run.error.unwrap();
+    assert_eq!((run.state, error.kind), (RunState::Failed, ErrorKind::Denied), "{error}");
+    assert!(error.message.contains("the channel `ops`"), "{error}");
+    assert_eq!(endpoint.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_operator_offers_is_what_definitions_are_judged_by() {
+    let (house, file) = (House::new().await, File::new());
+    file.write("[channels.ops]\nkind = \"slack\"\nurl = \"https://hooks.example.com/x\"\n[llm.a]\nkind = \"openai\"\nmodel = \"m\"\n");
+    let _executor = house.executor_reading(&file.0, &[]).await;
+    let catalogue = eventually("it is offered", async || {
+        let catalogue = house.store.catalogue(&house.caller).await.unwrap();
+        (!catalogue.offered.models.is_empty()).then_some(catalogue)
+    })
+    .await;
+    assert_eq!(catalogue.offered.channels, [("ops".to_owned(), "slack".to_owned())].into());
+    assert_eq!(catalogue.offered.default_model.as_deref(), Some("a"));
+}
