@@ -1,8 +1,11 @@
 //! Judges what steps name: actions, inputs, templates, references, schemas.
 
+mod secrets;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::{
     action::{self, Catalogue},
@@ -12,6 +15,7 @@ use crate::{
     template::{Expression, Part, Reference, Scope, has_template, split},
 };
 
+use self::secrets::SecretPlace;
 use super::{Element, Step, expect};
 
 /// What steps are judged against.
@@ -22,6 +26,8 @@ pub(crate) struct Checker<'a> {
     /// Every name that gives an output, with the places of the steps that give it.
     names: BTreeMap<&'a str, Vec<usize>>,
     groups: Vec<&'a str>,
+    /// Where the request of the step at hand goes, where that is written out.
+    destination: Option<Url>,
     pub(crate) faults: &'a mut Faults,
     pub(crate) warnings: &'a mut Vec<String>,
 }
@@ -36,6 +42,7 @@ struct Place {
     position: usize,
     in_foreach: bool,
     on_failure: bool,
+    secrets: SecretPlace,
 }
 
 impl<'a> Checker<'a> {
@@ -64,7 +71,7 @@ impl<'a> Checker<'a> {
                 Element::Step(_) => None,
             })
             .collect();
-        Self { params, catalogue, limits, names, groups, faults, warnings }
+        Self { params, catalogue, limits, names, groups, destination: None, faults, warnings }
     }
 
     pub(crate) fn pipeline(&mut self, pipeline: &[Element], path: &str) {
@@ -88,11 +95,11 @@ impl<'a> Checker<'a> {
 
     /// The scope's names in `event_filter`: no step has run.
     pub(crate) fn event_filter(&mut self, text: &str, path: &str) {
-        self.bare(text, path, Place { position: 0, in_foreach: false, on_failure: false });
+        self.bare(text, path, Place { position: 0, in_foreach: false, on_failure: false, secrets: SecretPlace::None });
     }
 
     fn step(&mut self, step: &Step, path: &str, position: usize, on_failure: bool) {
-        let outside = Place { position, in_foreach: false, on_failure };
+        let outside = Place { position, in_foreach: false, on_failure, secrets: SecretPlace::None };
         let inside = Place { in_foreach: step.foreach.is_some(), ..outside };
         let with = child(path, "with");
         if !step.uses.is_empty() {
@@ -132,20 +139,27 @@ impl<'a> Checker<'a> {
     /// The templates of `with`, and the fields of `data.*` that are expressions themselves.
     fn with(&mut self, step: &Step, path: &str, place: Place) {
         let Value::Object(fields) = &step.with else { return };
+        self.destination = secrets::destination(&step.uses, fields);
         for (key, value) in fields {
             let at = child(path, key);
             match (step.uses.as_str(), key.as_str(), value) {
                 ("data.transform", "expr", Value::String(text)) if fields.contains_key("input") => {
-                    if let Err(error) = Expression::bare(text) {
-                        self.faults.push(condition::fault(&at, &error));
+                    match Expression::bare(text) {
+                        Err(error) => self.faults.push(condition::fault(&at, &error)),
+                        Ok(expression) if expression.calls_basic_auth() => self.faults.push(secrets::misplaced(&at)),
+                        Ok(_) => {}
                     }
                 }
                 ("data.transform", "expr", Value::String(text)) | ("data.assert", "that", Value::String(text)) => {
                     self.bare(text, &at, place);
                 }
-                _ => self.templates(value, &at, place),
+                _ => {
+                    let secrets = SecretPlace::of(&step.uses, key, value);
+                    self.templates(value, &at, Place { secrets, ..place });
+                }
             }
         }
+        self.destination = None;
     }
 
     fn templates(&mut self, value: &Value, path: &str, place: Place) {
@@ -189,16 +203,25 @@ impl<'a> Checker<'a> {
     fn expression(&mut self, read: Result<Expression, crate::template::ExpressionError>, path: &str, place: Place) {
         match read {
             Err(error) => self.faults.push(condition::fault(path, &error)),
-            Ok(expression) => {
-                let mut seen = Vec::new();
-                for reference in expression.references() {
-                    if !seen.contains(&reference) {
-                        if let Some(fault) = self.judge(&reference, path, place) {
-                            self.faults.push(fault);
-                        }
-                        seen.push(reference);
-                    }
+            Ok(expression) => match expression.secret_use() {
+                Some(used) => {
+                    self.secrets(&used, path, place.secrets);
+                    self.references(used.references(), path, place);
                 }
+                None if expression.calls_basic_auth() => self.faults.push(secrets::misplaced(path)),
+                None => self.references(expression.references(), path, place),
+            },
+        }
+    }
+
+    fn references(&mut self, references: Vec<Reference>, path: &str, place: Place) {
+        let mut seen = Vec::new();
+        for reference in references {
+            if !seen.contains(&reference) {
+                if let Some(fault) = self.judge(&reference, path, place) {
+                    self.faults.push(fault);
+                }
+                seen.push(reference);
             }
         }
     }
@@ -228,11 +251,7 @@ impl<'a> Checker<'a> {
                 None
             }
             ("now", Some(field)) => fault(format!("`now` is a text and has no `{field}`; try format_time(now, '%F')")),
-            ("secrets", _) => fault(
-                "`secrets` do not exist in this version of Ordinaut; a credential must not be written into a task: \
-                 use an MCP server that holds it"
-                    .to_owned(),
-            ),
+            ("secrets", _) => Some(secrets::misplaced(path)),
             (name, _) if Scope::NAMES.contains(&name) => None,
             (name, field) => Some(self.unknown(name, field, path, place)),
         }
@@ -276,7 +295,7 @@ impl<'a> Checker<'a> {
         } else if self.params.contains_key(name) {
             Some(format!("params.{name}{rest}"))
         } else {
-            nearest(name, Scope::NAMES).map(|near| format!("{near}{rest}"))
+            nearest(name, Scope::NAMES.into_iter().chain(["secrets"])).map(|near| format!("{near}{rest}"))
         };
         let fault = Fault::new(
             path,
