@@ -12,7 +12,7 @@ pub use binding::{BadHost, HostPattern};
 pub use redactor::Redactor;
 
 /// Values shorter than this are refused: they would be found in texts that have nothing to do with them.
-pub const LEAST_BYTES: usize = 8;
+pub const LEAST_CHARS: usize = 8;
 /// Longer than any key or certificate that fits into a request.
 pub const MOST_BYTES: usize = 16 * 1024;
 
@@ -25,6 +25,11 @@ pub fn is_name(name: &str) -> bool {
     name.len() <= MOST
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether a step's `with`, before it is rendered, may name a secret.
+pub fn may_name(uses: &str, with: &serde_json::Value) -> bool {
+    uses.starts_with("http.") && with.to_string().contains("secrets")
 }
 
 /// A stretch of a text of the operator's configuration.

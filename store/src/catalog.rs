@@ -103,7 +103,8 @@ impl Store {
                 Ok((tool.name, descriptor))
             })
             .collect::<Result<_, StoreError>>()?;
-        Ok(Catalogue { tools, unseen_servers, offered: Offered::default(), grants: agent.grants })
+        let offered = Offered { secrets: self.offered_secrets().await?, ..Offered::default() };
+        Ok(Catalogue { tools, unseen_servers, offered, grants: agent.grants })
     }
 
     /// Every configured server, in order of name: when its tools were last seen, and what was wrong last time.

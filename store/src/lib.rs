@@ -4,6 +4,7 @@
 //! rows and never call each other except through a transaction passed in. Nothing is mocked behind it.
 //!
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`]
+//! - kept for calls: [`secrets`]
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
 //! - told: [`outbox`], [`wakeups`], `audit`
@@ -30,6 +31,7 @@ pub mod recovery;
 mod requests;
 pub mod retention;
 pub mod runs;
+pub mod secrets;
 mod skips;
 pub mod tasks;
 #[cfg(feature = "testing")]
