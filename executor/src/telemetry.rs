@@ -15,6 +15,8 @@ use crate::config::LogFormat;
 /// `filter` is not one.
 pub fn log_to_stderr(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is not a log filter"))?;
+    // The SDK writes down whole messages, as servers sent them: whatever they hold, secrets too.
+    let filter = filter.add_directive("rmcp=warn".parse().context("read our own log filter")?);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
