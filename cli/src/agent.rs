@@ -35,7 +35,7 @@ pub(crate) enum Agent {
 pub(crate) struct Add {
     name: String,
     /// One more token, under this label, for an agent that exists
-    #[arg(long, conflicts_with_all = ["timezone", "tool"])]
+    #[arg(long, conflicts_with_all = ["timezone", "tool", "secret"])]
     label: Option<String>,
     /// What the token is good for; may be given more than once. Default: all but approval:answer and admin
     #[arg(long, value_name = "SCOPE", value_parser = SCOPES)]
@@ -46,6 +46,9 @@ pub(crate) struct Add {
     /// An MCP server, or one tool (`github.create_issue`), that its steps may use; may be given more than once
     #[arg(long, value_name = "SERVER[.TOOL]")]
     tool: Vec<String>,
+    /// A secret that its steps may name, or `*`; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<String>,
     /// When the token stops working, from now on: 30d, 12h
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     expires: Option<Duration>,
@@ -88,7 +91,7 @@ async fn add(session: &Session, options: &Add, out: Out) -> Result<(), Failure> 
     let token = if let Some(label) = &options.label {
         store.add_token(&options.name, label, &scopes, expires_at).await?
     } else {
-        let grants = Grants { tools: options.tool.clone(), ..Grants::default() };
+        let grants = Grants { tools: options.tool.clone(), secrets: options.secret.clone(), ..Grants::default() };
         let zone = timezone.as_ref().map(Zone::name);
         store.add_agent(&options.name, zone, &grants, &scopes, expires_at).await?.1
     };
@@ -117,10 +120,12 @@ async fn list(session: &Session, out: Out) -> Result<(), Failure> {
     let now = session.store.now().await?;
     let mut rows = Vec::new();
     for agent in &agents {
-        let tools = if agent.grants.all { "everything configured".to_owned() } else { agent.grants.tools.join(", ") };
+        let secrets = agent.grants.secrets.iter().map(|name| format!("secret {name}"));
+        let granted: Vec<_> = agent.grants.tools.iter().cloned().chain(secrets).collect();
+        let granted = if agent.grants.all { "everything configured".to_owned() } else { granted.join(", ") };
         let zone = agent.timezone.clone().unwrap_or_default();
         let row = |label: &str, scopes: String, state: &str| {
-            vec![agent.name.clone(), zone.clone(), tools.clone(), label.to_owned(), scopes, state.to_owned()]
+            vec![agent.name.clone(), zone.clone(), granted.clone(), label.to_owned(), scopes, state.to_owned()]
         };
         if agent.tokens.is_empty() {
             rows.push(row("", String::new(), standing(agent.revoked_at, None, now)));
@@ -130,7 +135,7 @@ async fn list(session: &Session, out: Out) -> Result<(), Failure> {
             rows.push(row(&token.label, token.scopes.join(" "), standing(revoked_at, token.expires_at, now)));
         }
     }
-    out.table(&["AGENT", "ZONE", "TOOLS", "TOKEN", "SCOPES", "STATE"], rows, "no agent")
+    out.table(&["AGENT", "ZONE", "MAY USE", "TOKEN", "SCOPES", "STATE"], rows, "no agent")
 }
 
 fn standing(revoked_at: Option<Timestamp>, expires_at: Option<Timestamp>, now: Timestamp) -> &'static str {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use ordinaut_schema::time::Zone;
 use ordinaut_store::embedded::{ConfigFile, Layout, ServiceUnits};
+use ordinaut_store::secrets::KeySource;
 
 use crate::failure::{Exit, Failure};
 
@@ -23,6 +24,10 @@ pub(crate) struct Config {
     pub(crate) redis_url: Option<String>,
     /// `ORDINAUT_TIMEZONE`.
     pub(crate) timezone: Option<Zone>,
+    /// What secrets are encrypted with.
+    pub(crate) keys: KeySource,
+    /// The environment names a key, and the embedded set has its configuration from files only.
+    pub(crate) keys_are_ignored: bool,
     /// This program.
     pub(crate) ordinaut: PathBuf,
     /// Every variable of ours that is set, for `doctor`.
@@ -65,8 +70,21 @@ impl Config {
                     .mend("write a name such as Europe/Chisinau in ORDINAUT_TIMEZONE or as `timezone` in the file")
             })?),
         };
+        let database_url = text("DATABASE_URL", "database_url")?;
+        let in_file = settings.as_ref().and_then(|table| table.get("secret_key_file")).and_then(toml::Value::as_str);
+        let named = [lookup("ORDINAUT_SECRET_KEY"), lookup("ORDINAUT_SECRET_KEY_FILE")];
+        let keys_are_ignored = database_url.is_none() && named.iter().any(Option::is_some);
+        let [key, key_file] = if database_url.is_none() { [None, None] } else { named };
+        let key_file = key_file.map(PathBuf::from).or_else(|| in_file.map(PathBuf::from));
+        let keys = KeySource::choose(
+            key.as_ref().map(|key| key.to_string_lossy()).as_deref(),
+            key_file.as_deref(),
+            &layout.config_dir,
+        );
         Ok(Self {
-            database_url: text("DATABASE_URL", "database_url")?,
+            database_url,
+            keys,
+            keys_are_ignored,
             redis_url: text("REDIS_URL", "redis_url")?,
             timezone,
             layout,

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use ordinaut_schema::fault::Fault;
-use ordinaut_store::{StoreError, embedded::EmbeddedError};
+use ordinaut_store::{StoreError, embedded::EmbeddedError, secrets::SecretError};
 use serde_json::{Value, json};
 
 /// What scripts can tell apart. The numbers are part of the interface: `--help` lists them.
@@ -24,7 +24,7 @@ Exit codes:
   1  failed: the run failed, or something unforeseen
   2  the command line or a definition was refused; nothing was stored
   3  something is missing on this machine (PostgreSQL, Redis, a program of Ordinaut's)
-  4  no such task, run or agent
+  4  no such task, run, agent or secret
   5  Ordinaut, or the database it was pointed at, is not running
   6  waited as long as it was told, and it is not over";
 
@@ -158,6 +158,28 @@ impl From<StoreError> for Failure {
             }
             _ => Self::new(Exit::Failed, text),
         }
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        let exit = match error {
+            SecretError::Store(error) => return error.into(),
+            SecretError::Unknown { .. } => Exit::NotFound,
+            SecretError::NoKey(_) | SecretError::BadKey { .. } => Exit::Missing,
+            SecretError::OtherKey { .. } | SecretError::Damaged { .. } => Exit::Failed,
+            SecretError::BadName(_)
+            | SecretError::BadHost(_)
+            | SecretError::BadBinding(_)
+            | SecretError::Unbound
+            | SecretError::TooShort
+            | SecretError::TooLong
+            | SecretError::Nul
+            | SecretError::NotBound { .. } => Exit::Refused,
+        };
+        let is_unbound = matches!(error, SecretError::Unbound);
+        let failure = Self::new(exit, error.to_string());
+        if is_unbound { failure.mend("add --host api.example.com, --server NAME or --channel NAME") } else { failure }
     }
 }
 

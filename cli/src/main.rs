@@ -14,6 +14,7 @@ mod next;
 mod out;
 mod run;
 mod runs;
+mod secret;
 mod service;
 mod session;
 mod status;
@@ -89,6 +90,9 @@ enum Command {
     /// Have the machine keep Ordinaut up
     #[command(subcommand)]
     Service(service::Service),
+    /// Credentials that steps and the configuration name, and only a call that needs them gets
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Print the entry for Claude Desktop's configuration
     ClaudeConfig,
     /// Judge this installation: what is configured, what answers, and what to do about the rest
@@ -146,6 +150,13 @@ async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode
         Command::ResumeAll => gate::open(&open().await?, agent, out).await?,
         Command::Agent(verb) => agent::agent(&open().await?, &verb, out).await?,
         Command::Service(verb) => service::service(&config, &verb, out).await?,
+        Command::Secret(verb) => {
+            if let secret::Secret::Set(options) = &verb {
+                // Judged first: for a host that is none no database needs to be started.
+                options.bindings()?;
+            }
+            secret::secret(&open().await?, &config, &verb, out).await?;
+        }
         Command::ClaudeConfig => claude_config::claude_config(&config, out)?,
         Command::Doctor => return doctor::doctor(&config, out).await,
         Command::Next(_) | Command::Supervise => unreachable!("seen to before arguments are parsed"),

@@ -37,6 +37,22 @@ impl fmt::Debug for ServiceUrl {
     }
 }
 
+/// A text that is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl Hidden {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Log {
@@ -109,6 +125,11 @@ pub struct Config {
     pub database_url: Option<ServiceUrl>,
     /// Without it everything works, and events wait in the outbox.
     pub redis_url: Option<ServiceUrl>,
+    /// The file of keys that secrets are encrypted with; unset, `secret.key` beside `ordinaut.toml`.
+    pub secret_key_file: Option<PathBuf>,
+    /// The keys themselves; from the environment only.
+    #[serde(skip)]
+    pub secret_key: Option<Hidden>,
     pub log: Log,
     pub telemetry: Traces,
     pub executor: Executor,
@@ -152,6 +173,10 @@ impl Config {
         let list = |text: &str| text.split([',', ' ']).filter(|it| !it.is_empty()).map(str::to_owned).collect();
         self.database_url = url("DATABASE_URL").or(self.database_url.take());
         self.redis_url = url("REDIS_URL").or(self.redis_url.take());
+        self.secret_key = read("ORDINAUT_SECRET_KEY").map(|text| Hidden(text.to_owned()));
+        if let Some(path) = read("ORDINAUT_SECRET_KEY_FILE") {
+            self.secret_key_file = Some(path.into());
+        }
         if let Some(filter) = read("ORDINAUT_LOG") {
             filter.clone_into(&mut self.log.filter);
         }

@@ -3,14 +3,25 @@
 //! Two tokens. `drain`: take nothing new, finish what is in hand. `abort`: give back what is in hand. A service that
 //! ends early ends the daemon: a half-working executor helps nobody, and whoever supervises it starts another.
 
-use std::{collections::BTreeMap, ffi::OsString, future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    future::Future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use ordinaut_schema::{
     id::{EventId, Shard},
     limits::Limits,
 };
-use ordinaut_store::{Role, Settings, Store, migrate, retention::Retention};
+use ordinaut_store::{
+    Role, Settings, Store, migrate,
+    retention::Retention,
+    secrets::{KeySource, SecretVault},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -40,7 +51,7 @@ use crate::{
         wait::Wait,
     },
     clock::DatabaseClock,
-    config::{Config, Executor},
+    config::{Config, Executor, Hidden},
     events::{publisher, subscriber},
     health, hints, operator,
     pipeline::Surroundings,
@@ -210,7 +221,8 @@ impl Daemon {
         let listener = bind(config.executor.listen).await?;
         info!("health and metrics on http://{}", listener.local_addr()?);
 
-        let tools = Arc::new(McpTools::new(mcp_settings(&config, &machine)));
+        let vault = SecretVault::new(store.clone(), key_source(&config, &machine));
+        let tools = Arc::new(McpTools::new(mcp_settings(&config, &machine, &vault)));
         let guard = Guard::new(config.allowances().map_err(|bad| anyhow!(bad.join("\n")))?, SystemResolver);
         let wait = Arc::new(Wait::new(store.clone(), clock.clone()));
         let (file, tables) = (machine.config_file.clone(), config.operator.clone());
@@ -219,6 +231,7 @@ impl Daemon {
         let llm = LlmGenerate::new(standing.clone(), store.clone(), secrets.clone(), &limits);
         let notify = NotifySend::new(standing, store.clone(), secrets, machine.desktop.clone(), &limits);
         let actions = HttpAction::new(guard, HttpLimits::default())
+            .with_secrets(vault)
             .register(ActionRegistry::default())
             .with("llm.generate", Arc::new(llm))
             .with("notify.send", Arc::new(notify))
@@ -295,11 +308,19 @@ impl Daemon {
     }
 }
 
-fn mcp_settings(config: &Config, machine: &Machine) -> McpSettings {
+/// Nothing is made here: where there is no key, calls with secrets say so.
+fn key_source(config: &Config, machine: &Machine) -> KeySource {
+    let variable = config.secret_key.as_ref().map(Hidden::as_str);
+    let directory = machine.config_dir.as_deref().unwrap_or(Path::new("."));
+    KeySource::choose(variable, config.secret_key_file.as_deref(), directory)
+}
+
+fn mcp_settings(config: &Config, machine: &Machine, vault: &SecretVault) -> McpSettings {
     let usual = machine.config_dir.as_ref().map(|directory| directory.join("mcp-servers.json"));
     McpSettings {
         file: config.executor.mcp_servers.clone().or(usual),
         environment: machine.environment.clone(),
+        secrets: Some(vault.clone()),
         ..McpSettings::default()
     }
 }

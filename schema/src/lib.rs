@@ -5,6 +5,7 @@
 //!
 //! - [`id`], [`time`], [`fault`], [`limits`]: the words everything else is written in
 //! - [`schedule`]: what a schedule yields, as `next_after`, normalised form and plain English
+//! - [`secret`]: what secrets may be called, where they may go, and how their values are taken out of answers
 //! - [`template`], [`condition`]: `${…}` and `if`
 //! - [`action`]: what a step may `use`, described
 //! - [`operator`]: what the operator configures for steps to name
@@ -27,6 +28,7 @@ pub mod planning;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod secret;
 pub mod task;
 pub mod template;
 pub mod time;

@@ -9,6 +9,7 @@
 //! text to `null`, and reads `!a.b` as `(!a).b`. It is kept as the oracle of the tests.
 //!
 //! - `split` finds the templates in a text; `lexer` and `parser` read one; `references` tells what it names
+//! - `secrets` reads the few forms in which a secret may be named; its value is never in any scope
 //! - `evaluator`, `order` and `functions` find its value, on a `fuel` that bounds time and memory
 
 mod evaluator;
@@ -20,14 +21,21 @@ mod node;
 mod order;
 mod parser;
 mod references;
+mod secrets;
 mod split;
 
 use serde_json::{Map, Value};
 
-use crate::run::{ErrorKind, StepFailure};
+use crate::{
+    run::{ErrorKind, StepFailure},
+    secret::{self, mark},
+};
 
 pub use expression::{Expression, ExpressionError};
+pub(crate) use functions::base64;
 pub use references::Reference;
+pub(crate) use secrets::MISPLACED;
+pub use secrets::SecretUse;
 pub use split::{Part, has_template, split};
 
 use evaluator::Data;
@@ -61,47 +69,69 @@ impl Scope {
         ["params", "steps", "event", "now", "run", "task", "previous", "error", "item", "index"];
 }
 
-/// Renders every string of `value`; keys are left as they are.
+/// Renders every string of `value`; keys are left as they are. No secret may be named.
 ///
 /// # Errors
 /// `template`, naming the path: `null` inside text, a number ordered against something else, a bad argument.
 pub fn render(value: &Value, scope: &Scope) -> Result<Value, StepFailure> {
+    Render { scope, fuel: &Fuel::default(), secrets: false }.value(value, "with")
+}
+
+/// As [`render`], for the `with` of an `http.*` step: secrets become [`mark`]s in the fields that may hold them.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_request(with: &Value, scope: &Scope) -> Result<Value, StepFailure> {
+    let Value::Object(fields) = with else { return render(with, scope) };
     let fuel = Fuel::default();
-    render_at(value, scope, &fuel, "with")
+    let rendered = fields.iter().map(|(name, field)| {
+        let render = Render { scope, fuel: &fuel, secrets: secret::FIELDS.contains(&name.as_str()) };
+        Ok((mark::clean_text(name.clone()), render.value(field, &crate::fault::child("with", name))?))
+    });
+    rendered.collect::<Result<_, _>>().map(Value::Object)
 }
 
-fn render_at(value: &Value, scope: &Scope, fuel: &Fuel, path: &str) -> Result<Value, StepFailure> {
-    match value {
-        Value::String(text) => render_text(text, scope, fuel, path),
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .map(|(n, item)| render_at(item, scope, fuel, &format!("{path}[{n}]")))
-            .collect::<Result<_, _>>()
-            .map(Value::Array),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, field)| Ok((key.clone(), render_at(field, scope, fuel, &crate::fault::child(path, key))?)))
-            .collect::<Result<_, _>>()
-            .map(Value::Object),
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(value.clone()),
-    }
+/// One rendering. What it makes holds no [`mark`] but those it made itself.
+#[derive(Clone, Copy)]
+struct Render<'a> {
+    scope: &'a Scope,
+    fuel: &'a Fuel,
+    /// Whether secrets may be named here.
+    secrets: bool,
 }
 
-fn render_text(text: &str, scope: &Scope, fuel: &Fuel, path: &str) -> Result<Value, StepFailure> {
-    let failed = |message: String| StepFailure::new(ErrorKind::Template, format!("`{path}`: {message}"));
-    let parts = split(text).map_err(|error| failed(error.to_string()))?;
-    if let [Part::Template { source, .. }] = parts.as_slice() {
-        let expression = Expression::parse(source).map_err(|error| failed(error.to_string()))?;
-        return expression.evaluate_on(Data::Scope(scope), fuel).map_err(failed);
+impl Render<'_> {
+    fn value(self, value: &Value, path: &str) -> Result<Value, StepFailure> {
+        match value {
+            Value::String(text) => self.text(text, path),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .map(|(n, item)| self.value(item, &format!("{path}[{n}]")))
+                .collect::<Result<_, _>>()
+                .map(Value::Array),
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(key, field)| {
+                    Ok((mark::clean_text(key.clone()), self.value(field, &crate::fault::child(path, key))?))
+                })
+                .collect::<Result<_, _>>()
+                .map(Value::Object),
+            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(value.clone()),
+        }
     }
-    let mut rendered = String::new();
-    for part in parts {
-        match part {
-            Part::Text(text) => rendered.push_str(&text),
-            Part::Template { source, .. } => {
-                let expression = Expression::parse(source).map_err(|error| failed(error.to_string()))?;
-                match expression.evaluate_on(Data::Scope(scope), fuel).map_err(failed)? {
+
+    fn text(self, text: &str, path: &str) -> Result<Value, StepFailure> {
+        let failed = |message: String| StepFailure::new(ErrorKind::Template, format!("`{path}`: {message}"));
+        let parts = split(text).map_err(|error| failed(error.to_string()))?;
+        if let [Part::Template { source, .. }] = parts.as_slice() {
+            return self.template(source).map_err(failed);
+        }
+        let mut rendered = String::new();
+        for part in parts {
+            match part {
+                Part::Text(text) => rendered.push_str(&mark::clean_text(text)),
+                Part::Template { source, .. } => match self.template(source).map_err(failed)? {
                     Value::Null => {
                         return Err(failed(format!(
                             "`{source}` is null, which cannot stand inside text; \
@@ -110,12 +140,27 @@ fn render_text(text: &str, scope: &Scope, fuel: &Fuel, path: &str) -> Result<Val
                     }
                     Value::String(text) => rendered.push_str(&text),
                     other => rendered.push_str(&other.to_string()),
-                }
+                },
             }
+            self.fuel.hold(rendered.len()).map_err(failed)?;
         }
-        fuel.hold(rendered.len()).map_err(failed)?;
+        Ok(Value::String(rendered))
     }
-    Ok(Value::String(rendered))
+
+    /// The value of one template, clean but for the mark of a secret that it names itself.
+    fn template(self, source: &str) -> Result<Value, String> {
+        let expression = Expression::parse(source).map_err(|error| error.to_string())?;
+        if let Some(used) = expression.secret_use() {
+            return if self.secrets {
+                used.mark(Data::Scope(self.scope), self.fuel).map(Value::String)
+            } else {
+                Err(secrets::MISPLACED.to_owned())
+            };
+        }
+        let mut value = expression.evaluate_on(Data::Scope(self.scope), self.fuel)?;
+        mark::clean(&mut value);
+        Ok(value)
+    }
 }
 
 /// Evaluates one expression, bare or in `${…}` (the text of a `foreach`, an `event_filter`).

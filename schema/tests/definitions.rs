@@ -406,7 +406,6 @@ fn an_unknown_reference_is_refused_with_a_suggestion() {
         ("${item.x}", "`foreach`", None),
         ("${index}", "`foreach`", None),
         ("${error.message}", "`on_failure`", None),
-        ("${secrets.KEY}", "do not exist in this version", None),
         ("${run.idd}", "`run` has id", Some("run.id")),
     ] {
         let found = reference(text);

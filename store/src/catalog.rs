@@ -103,7 +103,7 @@ impl Store {
                 Ok((tool.name, descriptor))
             })
             .collect::<Result<_, StoreError>>()?;
-        let offered = operator::offered(&self.pool).await?;
+        let offered = Offered { secrets: self.offered_secrets().await?, ..operator::offered(&self.pool).await? };
         Ok(Catalogue { tools, unseen_servers, offered, grants: agent.grants })
     }
 

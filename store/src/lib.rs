@@ -5,6 +5,7 @@
 //!
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`], [`approvals`],
 //!   `operator` (what it offers)
+//! - kept for calls: [`secrets`]
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), `duplicates`,
 //!   [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
@@ -37,6 +38,7 @@ pub mod recovery;
 pub mod requests;
 pub mod retention;
 pub mod runs;
+pub mod secrets;
 mod skips;
 pub mod tasks;
 #[cfg(feature = "testing")]

@@ -126,17 +126,23 @@ impl Lab {
 
     /// Starts an executor; its lease is short, so that a test need not wait long for recovery.
     pub(crate) fn executor(&self, name: &str) -> Child {
+        self.executor_with(name, &[])
+    }
+
+    /// As [`Lab::executor`], told more, or otherwise.
+    pub(crate) fn executor_with(&self, name: &str, environment: &[(&str, String)]) -> Child {
         let log = std::fs::File::create(self.directory.join(format!("{name}.log"))).unwrap();
         Command::new(program("ordinaut-executor"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", &self.directory)
-            .env("ORDINAUT_CONFIG_DIR", &self.directory)
+            .env("HOME", self.directory())
+            .env("ORDINAUT_CONFIG_DIR", self.directory())
             .env("DATABASE_URL", &self.database.url)
             .env("REDIS_URL", self.servers.redis_url())
             .env("ORDINAUT_HTTP_ALLOW", self.sink.address.to_string())
             .env("ORDINAUT_EXECUTOR_LISTEN", "127.0.0.1:0")
             .env("ORDINAUT_LEASE", "2s")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -145,11 +151,17 @@ impl Lab {
             .unwrap()
     }
 
+    /// Where logs and files of this lab lie.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
     /// Keeps a definition (`SINK` in it stands for the sink's address) as the local agent.
     pub(crate) async fn keep(&self, yaml: &str) -> TaskId {
         let text = yaml.replace("SINK", &format!("http://{}", self.sink.address));
         let definition = ordinaut_schema::task::read(&text, &Limits::DEFAULT).unwrap().remove(0);
-        let catalogue = Catalogue { grants: Grants::local(), ..Catalogue::default() };
+        let offered = self.store.catalogue(&me()).await.unwrap().offered;
+        let catalogue = Catalogue { grants: Grants::local(), offered, ..Catalogue::default() };
         let against = Acceptance {
             now: self.store.now().await.unwrap(),
             default_zone: None,

@@ -16,6 +16,9 @@ const EXPRESSIONS: [&str; 2] = ["expr", "that"];
 /// As [`template::render`].
 pub fn render(uses: &str, with: &Value, scope: &Scope) -> Result<Value, StepFailure> {
     let Value::Object(fields) = with else { return template::render(with, scope) };
+    if uses.starts_with("http.") {
+        return template::render_request(with, scope);
+    }
     if !uses.starts_with("data.") {
         return template::render(with, scope);
     }

@@ -5,6 +5,7 @@
 //! says whether the request may have left (`sent`), so that the engine can tell "try again" from "nobody knows".
 //! Messages name host and status, never a URL, which may hold credentials.
 //!
+//! `secrets` puts values in when the request is made, and takes them out of what comes back.
 //! `connect` makes the one request, `redirect` decides the next hop, `body` shapes the output, `status` types
 //! what was not expected.
 
@@ -22,6 +23,7 @@ use ordinaut_schema::{
     limits::Limits,
     run::{ErrorKind, StepFailure},
 };
+use ordinaut_store::secrets::SecretVault;
 use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -29,6 +31,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::{
     guard::{Destination, Guard},
     request::Request,
+    secrets::Carried,
 };
 use super::{Action, ActionRegistry, Answer, StepCall};
 
@@ -38,6 +41,7 @@ pub(crate) mod endpoint;
 pub mod guard;
 mod redirect;
 mod request;
+pub(crate) mod secrets;
 pub(crate) mod status;
 
 /// The actions of this family.
@@ -70,11 +74,18 @@ impl Default for HttpLimits {
 pub struct HttpAction {
     guard: Guard,
     limits: HttpLimits,
+    vault: Option<SecretVault>,
 }
 
 impl HttpAction {
     pub fn new(guard: Guard, limits: HttpLimits) -> Self {
-        Self { guard, limits }
+        Self { guard, limits, vault: None }
+    }
+
+    /// Lets requests carry secrets.
+    #[must_use]
+    pub fn with_secrets(self, vault: SecretVault) -> Self {
+        Self { vault: Some(vault), ..self }
     }
 
     /// Adds the whole family to `registry`.
@@ -104,7 +115,9 @@ impl HttpAction {
             if !redirect::is_redirect(status, response.headers()) {
                 let headers = response.headers().clone();
                 // The words are a courtesy: an endless answer must not turn a known status into a time-out.
-                let excerpt = timeout(Duration::from_secs(2), body::excerpt(response)).await.unwrap_or_default();
+                let excerpt = timeout(Duration::from_secs(2), body::excerpt(response, request.carried.redactor()))
+                    .await
+                    .unwrap_or_default();
                 #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date of the world's clock")]
                 let now = jiff::Timestamp::now();
                 return Err(status::unexpected(status, &headers, &destination.shown, &excerpt, now).sent(taken_in));
@@ -131,6 +144,7 @@ impl HttpAction {
             let message = format!("the name of {} could not be resolved in time", guard::shown(&request.url));
             StepFailure::new(ErrorKind::Connection, message)
         })??;
+        request.carried.judge_connection(&request.url, &destination)?;
         let client = connect::client(&destination, connect_timeout)?;
         let mut builder = client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
         if let Some(body) = &request.body {
@@ -145,7 +159,8 @@ impl HttpAction {
         let (status, headers) = (response.status(), response.headers().clone());
         let bytes = body::read(response, self.limits.output_bytes, shown).await?;
         let is_head = request.method == Method::HEAD;
-        let output = body::output(status, &headers, bytes, self.limits.json_depth, is_head).await;
+        let mut output = body::output(status, &headers, bytes, self.limits.json_depth, is_head).await;
+        request.carried.redactor().clean(&mut output);
         if output.to_string().len() > self.limits.output_bytes {
             let message = format!("the answer of {shown} is larger than {} bytes", self.limits.output_bytes);
             return Err(StepFailure::new(ErrorKind::InvalidOutput, message).sent(true));
@@ -156,10 +171,23 @@ impl HttpAction {
 
 #[async_trait]
 impl Action for HttpAction {
-    async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure> {
-        let request = Request::parse(&call.uses, call.input, &call.idempotency_key)?;
-        let shown = guard::shown(&request.url);
+    async fn execute(&self, mut call: StepCall) -> Result<Answer, StepFailure> {
         let deadline = Instant::now() + own_limit(call.limit);
+        let carried = timeout_at(deadline, Carried::fill(self.vault.as_ref(), &mut call.input)).await;
+        let carried = carried.unwrap_or_else(|_elapsed| {
+            Err(StepFailure::new(ErrorKind::Connection, "its secrets could not be read in time"))
+        })?;
+        let secrets = carried.clone();
+        self.send(call, carried, deadline)
+            .await
+            .map_err(|failure| StepFailure { message: secrets.redactor().text(&failure.message), ..failure })
+    }
+}
+
+impl HttpAction {
+    async fn send(&self, call: StepCall, carried: Carried, deadline: Instant) -> Result<Answer, StepFailure> {
+        let request = Request::parse(&call.uses, call.input, &call.idempotency_key)?.carrying(carried);
+        let shown = guard::shown(&request.url);
         let sent = AtomicBool::new(false);
         tokio::select! {
             biased;

@@ -2,7 +2,8 @@
 //!
 //! What it promises: servers come from the operator's file only; one connection each, started when first needed,
 //! restarted with backoff; a child knows PATH, HOME, LANG and its own `env`, and its whole process group dies with
-//! the connection; calls are bounded in time and output, and a time-out or cancellation is told to the server.
+//! the connection; `${secrets.NAME}` in `env` and `headers` is filled in at the start, if the secret is bound to the
+//! server, and taken out of what the server answers; calls are bounded in time and output, and a time-out or cancellation is told to the server.
 //! The idempotency key travels in `_meta` as [`IDEMPOTENCY_KEY`]. Whether an agent may call a tool (grants), and
 //! whether a changed tool is accepted, is decided before a call comes here; [`McpTools::describe`] says what was seen.
 //!
@@ -22,6 +23,7 @@ use ordinaut_schema::{
     limits::Limits,
     run::{ErrorKind, StepFailure},
 };
+use ordinaut_store::secrets::SecretVault;
 use rmcp::model::{CallToolRequestParams, RequestMetaObject};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -43,6 +45,7 @@ mod catalogue;
 mod child;
 mod connection;
 mod live;
+mod secrets;
 mod servers;
 
 /// The field of a call's `_meta` that carries its idempotency key.
@@ -67,6 +70,8 @@ pub struct McpSettings {
     pub handshake_timeout: Duration,
     /// How long a server may take to end by itself, twice, before it is killed.
     pub end_grace: Duration,
+    /// For `${secrets.NAME}` in `env` and `headers`.
+    pub secrets: Option<SecretVault>,
 }
 
 impl Default for McpSettings {
@@ -78,6 +83,7 @@ impl Default for McpSettings {
             json_depth: Limits::DEFAULT.json_depth,
             handshake_timeout: Duration::from_mins(1),
             end_grace: Duration::from_secs(2),
+            secrets: None,
         }
     }
 }
@@ -325,16 +331,23 @@ impl Action for McpTools {
         let known = self.shared.catalogue.names(server);
         let called = Called { server, tool, known: &known };
         let limits = &self.shared.settings;
-        match call_tool(&live, params, meta, deadline, &call.cancelled).await {
+        let outcome = match call_tool(&live, params, meta, deadline, &call.cancelled).await {
             Ok(result) => {
                 connection.call_succeeded();
-                answer::output(&called, result, limits.output_bytes, limits.json_depth).map(Answer::Output)
+                answer::output(&called, result, limits.output_bytes, limits.json_depth)
             }
             Err(CallFailure::NotSent) => {
                 let message = format!("the MCP server `{server}` went away before `{}` was called", call.uses);
                 Err(StepFailure::new(ErrorKind::Connection, message))
             }
             Err(CallFailure::Answered(error)) => Err(answer::failure(&called, &error, call.limit)),
-        }
+        };
+        let redactor = live.redactor();
+        outcome
+            .map(|mut output| {
+                redactor.clean(&mut output);
+                Answer::Output(output)
+            })
+            .map_err(|failure| StepFailure { message: redactor.text(&failure.message), ..failure })
     }
 }

@@ -4,6 +4,7 @@ use ordinaut_schema::{
     condition::Condition,
     pipeline::{OnError, Step},
     run::{ErrorKind, StepFailure, StepRecord, StepState},
+    secret::mark,
     template,
 };
 use serde_json::Value;
@@ -69,7 +70,9 @@ impl Engine<'_> {
 
     /// A skipped step's output is `null`, and a list that is `null` has no items.
     fn list(&self, step: &Step, expression: &str) -> Result<Value, StepFailure> {
-        let list = template::evaluate(expression, &self.scope())?;
+        let mut list = template::evaluate(expression, &self.scope())?;
+        // Kept as the input of the step: nothing in it may read as the mark of a secret.
+        mark::clean(&mut list);
         match list {
             Value::Null => Ok(Value::Array(Vec::new())),
             Value::Array(items) if items.len() > self.around.limits.foreach_items => Err(StepFailure::new(

@@ -7,6 +7,7 @@ use ordinaut_schema::{
     event::Topic,
     pipeline::{OnError, Step},
     run::{ErrorKind, StepFailure, StepRecord, StepState},
+    secret::mark,
     template,
 };
 use serde_json::{Value, json};
@@ -283,13 +284,17 @@ impl Engine<'_> {
     /// Grants are looked at again at the call: they may have been taken since the task was made, and what was a template
     /// then has its value now.
     fn may_call(&self, step: &Step, input: &Value) -> Result<(), StepFailure> {
-        match need(&step.uses, input) {
-            Some(need) if !self.grants.allow(&need) => Err(StepFailure::new(
-                ErrorKind::Denied,
-                format!("the agent is not granted {need}; the operator grants it"),
-            )),
-            _ => Ok(()),
-        }
+        let missing = match need(&step.uses, input) {
+            Some(need) if !self.grants.allow(&need) => Some(need.to_string()),
+            _ => mark::names(input)
+                .into_iter()
+                .find(|name| !self.grants.allow_secret(name))
+                .map(|name| format!("the secret `{name}`")),
+        };
+        missing.map_or(Ok(()), |missing| {
+            let message = format!("the agent is not granted {missing}; the operator grants it");
+            Err(StepFailure::new(ErrorKind::Denied, message))
+        })
     }
 
     /// Whether one more value still fits into what is kept of a run.

@@ -10,6 +10,7 @@ use ordinaut_schema::{
     action::{Grants, needs_grants},
     event::Topic,
     run::{ErrorKind, StepFailure, Trigger, Verdict},
+    secret::may_name,
     task::TaskSpec,
 };
 use ordinaut_store::{
@@ -108,13 +109,12 @@ async fn prepare_once(crew: &Crew, run: &ClaimedRun, lease: Lease) -> Result<Pre
         Vec::new()
     };
     let pinned = pin(crew, run, lease, &spec).await?;
-    let grants =
-        if spec.pipeline.iter().flat_map(outputs::members).chain(&spec.on_failure).any(|step| needs_grants(&step.uses))
-        {
-            crew.store.find_agent(run.agent).await?.grants
-        } else {
-            Grants::default()
-        };
+    let mut steps = spec.pipeline.iter().flat_map(outputs::members).chain(&spec.on_failure);
+    let grants = if steps.any(|step| needs_grants(&step.uses) || may_name(&step.uses, &step.with)) {
+        crew.store.find_agent(run.agent).await?.grants
+    } else {
+        Grants::default()
+    };
     let pages = Arc::new(LeasedPages { store: crew.store.clone(), lease });
     Ok(Prepared { spec, journal: Journal::open(pages, written), pinned, grants })
 }

@@ -1,8 +1,11 @@
 //! Judges what steps name: actions, inputs, templates, references, schemas.
 
+mod secrets;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::{
     action::{
@@ -15,6 +18,7 @@ use crate::{
     template::{Expression, Part, Reference, Scope, has_template, split},
 };
 
+use self::secrets::SecretPlace;
 use super::{Element, Step, expect};
 
 /// What steps are judged against.
@@ -25,6 +29,8 @@ pub(crate) struct Checker<'a> {
     /// Every name that gives an output, with the places of the steps that give it.
     names: BTreeMap<&'a str, Vec<usize>>,
     groups: Vec<&'a str>,
+    /// Where the request of the step at hand goes, where that is written out.
+    destination: Option<Url>,
     pub(crate) faults: &'a mut Faults,
     pub(crate) warnings: &'a mut Vec<String>,
 }
@@ -44,10 +50,11 @@ struct Place {
     on_failure: bool,
     /// In `event_filter`, where what the event carries is meant more often than not.
     of_event: bool,
+    secrets: SecretPlace,
 }
 
 /// Before any step.
-const BEFORE: Place = Place { position: 0, in_foreach: false, on_failure: false, of_event: false };
+const BEFORE: Place = Place { position: 0, in_foreach: false, on_failure: false, of_event: false, secrets: SecretPlace::None };
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(
@@ -75,7 +82,7 @@ impl<'a> Checker<'a> {
                 Element::Step(_) => None,
             })
             .collect();
-        Self { params, catalogue, limits, names, groups, faults, warnings }
+        Self { params, catalogue, limits, names, groups, destination: None, faults, warnings }
     }
 
     pub(crate) fn pipeline(&mut self, pipeline: &[Element], path: &str) {
@@ -167,20 +174,27 @@ impl<'a> Checker<'a> {
     /// The templates of `with`, and the fields of `data.*` that are expressions themselves.
     fn with(&mut self, step: &Step, path: &str, place: Place) {
         let Value::Object(fields) = &step.with else { return };
+        self.destination = secrets::destination(&step.uses, fields);
         for (key, value) in fields {
             let at = child(path, key);
             match (step.uses.as_str(), key.as_str(), value) {
                 ("data.transform", "expr", Value::String(text)) if fields.contains_key("input") => {
-                    if let Err(error) = Expression::bare(text) {
-                        self.faults.push(condition::fault(&at, &error));
+                    match Expression::bare(text) {
+                        Err(error) => self.faults.push(condition::fault(&at, &error)),
+                        Ok(expression) if expression.calls_basic_auth() => self.faults.push(secrets::misplaced(&at)),
+                        Ok(_) => {}
                     }
                 }
                 ("data.transform", "expr", Value::String(text)) | ("data.assert", "that", Value::String(text)) => {
                     self.bare(text, &at, place);
                 }
-                _ => self.templates(value, &at, place),
+                _ => {
+                    let secrets = SecretPlace::of(&step.uses, key, value);
+                    self.templates(value, &at, Place { secrets, ..place });
+                }
             }
         }
+        self.destination = None;
     }
 
     fn templates(&mut self, value: &Value, path: &str, place: Place) {
@@ -224,16 +238,25 @@ impl<'a> Checker<'a> {
     fn expression(&mut self, read: Result<Expression, crate::template::ExpressionError>, path: &str, place: Place) {
         match read {
             Err(error) => self.faults.push(condition::fault(path, &error)),
-            Ok(expression) => {
-                let mut seen = Vec::new();
-                for reference in expression.references() {
-                    if !seen.contains(&reference) {
-                        if let Some(fault) = self.judge(&reference, path, place) {
-                            self.faults.push(fault);
-                        }
-                        seen.push(reference);
-                    }
+            Ok(expression) => match expression.secret_use() {
+                Some(used) => {
+                    self.secrets(&used, path, place.secrets);
+                    self.references(used.references(), path, place);
                 }
+                None if expression.calls_basic_auth() => self.faults.push(secrets::misplaced(path)),
+                None => self.references(expression.references(), path, place),
+            },
+        }
+    }
+
+    fn references(&mut self, references: Vec<Reference>, path: &str, place: Place) {
+        let mut seen = Vec::new();
+        for reference in references {
+            if !seen.contains(&reference) {
+                if let Some(fault) = self.judge(&reference, path, place) {
+                    self.faults.push(fault);
+                }
+                seen.push(reference);
             }
         }
     }
@@ -263,11 +286,7 @@ impl<'a> Checker<'a> {
                 None
             }
             ("now", Some(field)) => fault(format!("`now` is a text and has no `{field}`; try format_time(now, '%F')")),
-            ("secrets", _) => fault(
-                "`secrets` do not exist in this version of Ordinaut; a credential must not be written into a task: \
-                 use an MCP server that holds it"
-                    .to_owned(),
-            ),
+            ("secrets", _) => Some(secrets::misplaced(path)),
             (name, _) if Scope::NAMES.contains(&name) => None,
             (name, field) => Some(self.unknown(name, field, path, place)),
         }
@@ -313,7 +332,7 @@ impl<'a> Checker<'a> {
         } else if place.of_event {
             Some(format!("event.payload.{name}{rest}"))
         } else {
-            nearest(name, Scope::NAMES).map(|near| format!("{near}{rest}"))
+            nearest(name, Scope::NAMES.into_iter().chain(["secrets"])).map(|near| format!("{near}{rest}"))
         };
         let payload = if place.of_event { " what the event carries is in `event.payload`;" } else { "" };
         let fault = Fault::new(

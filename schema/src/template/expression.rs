@@ -11,7 +11,8 @@ use super::{
     evaluator::{Data, Evaluator},
     fuel::Fuel,
     node::Node,
-    parser, references,
+    parser, references, secrets,
+    secrets::SecretUse,
     split::split,
 };
 
@@ -108,6 +109,16 @@ impl Expression {
 
     pub(super) fn evaluate_on(&self, root: Data<'_>, fuel: &Fuel) -> Result<Value, String> {
         Evaluator::new(root, fuel).value(&self.node)
+    }
+
+    /// The secrets it stands for, where it is one of the forms in which a secret may be named.
+    pub fn secret_use(&self) -> Option<SecretUse<'_>> {
+        secrets::find(&self.node)
+    }
+
+    /// Whether credentials are put together somewhere inside it.
+    pub fn calls_basic_auth(&self) -> bool {
+        secrets::calls_basic_auth(&self.node)
     }
 
     /// What it names in its scope, as far as that can be known without values.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{evaluator::Evaluator, node::Node, order::brief};
 
+pub(crate) use texts::base64;
 pub(super) use times::check_shift;
 
 /// What a function is given.

@@ -3,6 +3,7 @@
 use ordinaut_schema::{
     id::{RunId, TaskId},
     run::{RunState, SkipReason, StepRecord, Trigger},
+    secret::mark,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -77,11 +78,20 @@ impl TryFrom<RunRow> for RunRecord {
             cancel_asked_at: row.cancel_asked_at.map(jiff_sqlx::Timestamp::to_jiff),
             error: row.error.map(|error| read(id, "error", error)).transpose()?,
             output: row.output.unwrap_or(Value::Null),
-            steps: row.steps.map_or_else(|| Ok(Vec::<StepRecord>::new()), |steps| read(id, "timeline", steps))?,
+            steps: row.steps.map_or_else(|| Ok(Vec::new()), |steps| timeline(id, steps))?,
             event: row.event,
             waiting: row.waiting,
         })
     }
+}
+
+/// The steps as people see them: secrets by name.
+fn timeline(run: RunId, steps: Value) -> Result<Vec<StepRecord>, StoreError> {
+    let mut steps: Vec<StepRecord> = read(run, "timeline", steps)?;
+    for step in &mut steps {
+        step.input = mark::shown(step.input.take());
+    }
+    Ok(steps)
 }
 
 fn named<T>(run: RunId, what: &str, text: &str, from_text: fn(&str) -> Option<T>) -> Result<T, StoreError> {

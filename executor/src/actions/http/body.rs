@@ -6,7 +6,10 @@
 
 use base64::Engine as _;
 use http::{HeaderMap, header};
-use ordinaut_schema::run::{ErrorKind, StepFailure};
+use ordinaut_schema::{
+    run::{ErrorKind, StepFailure},
+    secret::Redactor,
+};
 use reqwest::Response;
 use serde_json::{Map, Value, json};
 
@@ -37,8 +40,9 @@ pub(super) async fn read(mut response: Response, limit: usize, shown: &str) -> R
     }
 }
 
-/// The first words of an answer that was not expected, cleaned for a one-line message.
-pub(super) async fn excerpt(mut response: Response) -> String {
+/// The first words of an answer that was not expected, cleaned for a one-line message. Secrets go first: a value that
+/// is cut in two is not found any more.
+pub(super) async fn excerpt(mut response: Response, redactor: &Redactor) -> String {
     const BYTES: usize = 2048;
     const CHARS: usize = 200;
     let mut bytes = Vec::new();
@@ -52,6 +56,8 @@ pub(super) async fn excerpt(mut response: Response) -> String {
         return String::new();
     }
     let text = String::from_utf8_lossy(&bytes);
+    let is_cut = bytes.len() == BYTES;
+    let text = if is_cut { redactor.beginning(text.trim_end_matches('\u{fffd}')) } else { redactor.text(&text) };
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ").chars().take(CHARS).collect()
 }

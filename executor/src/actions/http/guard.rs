@@ -117,6 +117,8 @@ pub struct Destination {
     /// For people: host, and port where it is not the scheme's own. Never credentials.
     pub shown: String,
     pub addresses: Vec<SocketAddr>,
+    /// The operator named all of them, by `host:port` or `network:port`.
+    pub is_allowed: bool,
 }
 
 /// Judges destinations.
@@ -165,15 +167,18 @@ impl Guard {
         if addresses.is_empty() {
             return Err(StepFailure::new(ErrorKind::Connection, format!("{shown} has no address")));
         }
+        let allowed = |address: &IpAddr| self.allowed.iter().any(|it| it.covers(&host, *address, port));
         for address in &addresses {
             if let Some(why) = reserved(*address)
-                && !self.allowed.iter().any(|allowance| allowance.covers(&host, *address, port))
+                && !allowed(address)
             {
                 // The address itself stays unsaid: what an inner name resolves to is nobody's business.
                 return Err(refused(&format!("it leads to {why}")));
             }
         }
-        Ok(Destination { shown, addresses: addresses.into_iter().map(|it| SocketAddr::new(it, port)).collect() })
+        let is_allowed = addresses.iter().all(allowed);
+        let addresses = addresses.into_iter().map(|it| SocketAddr::new(it, port)).collect();
+        Ok(Destination { shown, addresses, is_allowed })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Across origins only harmless headers go along (a list of what may, not of what may not: nobody knows every
 //! name of a credential), and a body does not: it may hold secrets that are bound to the first host. From https
-//! to http nothing goes.
+//! to http nothing goes. A header with a secret is never harmless.
 
 use http::{HeaderMap, Method, StatusCode, header};
 use ordinaut_schema::run::{ErrorKind, StepFailure};
@@ -55,7 +55,7 @@ pub(super) fn next(mut request: Request, status: StatusCode, headers: &HeaderMap
             request.headers.remove(name);
         }
     }
-    if !may_carry(&request.url, &url) {
+    if !may_carry(&request.url, &url) || !request.carried.may_follow(&url) {
         if request.body.is_some() {
             return Err(refused(&format!(
                 "it would carry the body to {}, another origin: call that one instead",
@@ -66,6 +66,7 @@ pub(super) fn next(mut request: Request, status: StatusCode, headers: &HeaderMap
         for name in names {
             request.headers.remove(name);
         }
+        request.carried.leave(&mut request.headers, &url)?;
     }
     request.url = url;
     Ok(request)

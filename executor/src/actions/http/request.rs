@@ -1,5 +1,7 @@
 //! The rendered `with` of an HTTP step, parsed into a request.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use ordinaut_schema::run::{ErrorKind, StepFailure};
@@ -7,16 +9,23 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::status::Expected;
+use super::{secrets::Carried, status::Expected};
 
-/// What to send, hop by hop.
-#[derive(Debug, Clone)]
+/// What to send, hop by hop. `Debug` shows none of what may be secret.
+#[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
     pub(super) expected: Expected,
+    pub(super) carried: Carried,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("method", &self.method).field("carried", &self.carried).finish_non_exhaustive()
+    }
 }
 
 /// `with`, as written. A `null` is as if it were not there.
@@ -74,7 +83,14 @@ impl Request {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
         let expected = Expected::parse(with.expected_status.as_ref())?;
-        Ok(Self { method, url, headers, body, expected })
+        Ok(Self { method, url, headers, body, expected, carried: Carried::default() })
+    }
+
+    /// Notes the secrets that were put into it.
+    pub(super) fn carrying(mut self, carried: Carried) -> Self {
+        carried.hide(&mut self.headers);
+        self.carried = carried;
+        self
     }
 }
 
@@ -101,7 +117,7 @@ fn method(uses: &str, given: Option<&str>) -> Result<Method, StepFailure> {
 }
 
 /// The URL itself is not repeated in messages: it may hold credentials.
-fn target(url: &str) -> Result<Url, StepFailure> {
+pub(super) fn target(url: &str) -> Result<Url, StepFailure> {
     let mut url = Url::parse(url.trim())
         .map_err(|error| unfit(format!("`url` is not a whole URL such as https://api.example.com/path: {error}")))?;
     if !url.username().is_empty() || url.password().is_some() {

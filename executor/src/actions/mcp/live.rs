@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use ordinaut_schema::run::ErrorKind;
+use ordinaut_schema::{run::ErrorKind, secret::Redactor};
+use ordinaut_store::secrets::OpenSecret;
 use rmcp::{
     ClientHandler, RoleClient,
     model::{
@@ -31,6 +32,7 @@ use super::{
     Shared, answer,
     catalogue::{Catalogue, SeenTool},
     child::{Child, Start},
+    secrets,
     servers::Launch,
 };
 
@@ -62,6 +64,8 @@ pub(super) struct Live {
     tools_changed: Arc<AtomicBool>,
     listed_at: Mutex<Instant>,
     started_at: Instant,
+    /// Takes the secrets that it was started with out of what it says.
+    redactor: Redactor,
 }
 
 /// Why a server could not be opened: an end of "the MCP server `x` is not available: …".
@@ -85,7 +89,11 @@ impl Live {
                 legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
             }
         };
-        let (served, child) = match launch {
+        let (launch, secrets) = secrets::fill(shared.settings.secrets.as_ref(), name, launch)
+            .await
+            .map_err(|failure| Unopened { why: failure.message, kind: failure.kind, is_protocol: false })?;
+        let redactor = OpenSecret::redactor(&secrets);
+        let (served, child) = match &launch {
             Launch::Stdio { command, args, env, cwd } => {
                 let environment = &shared.settings.environment;
                 let start = Start { command, args, env, cwd: cwd.as_deref(), environment };
@@ -113,10 +121,22 @@ impl Live {
             if let Some(words) = child.as_ref().and_then(Child::last_words) {
                 unopened.why = format!("{}; its last words: {words}", unopened.why);
             }
+            unopened.why = redactor.text(&unopened.why);
             unopened
         })?;
         let now = Instant::now();
-        Ok(Self { service, child: Mutex::new(child), tools_changed, listed_at: Mutex::new(now), started_at: now })
+        Ok(Self {
+            service,
+            child: Mutex::new(child),
+            tools_changed,
+            listed_at: Mutex::new(now),
+            started_at: now,
+            redactor,
+        })
+    }
+
+    pub(super) fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     pub(super) fn is_legacy(&self) -> bool {
@@ -150,11 +170,16 @@ impl Live {
             let params = PaginatedRequestParams::default().with_cursor(cursor.take());
             match peer.list_tools(Some(params)).await {
                 Ok(page) => {
-                    tools.extend(page.tools.iter().map(|tool| SeenTool::new(name, tool)));
+                    tools.extend(page.tools.iter().map(|tool| {
+                        let mut tool = SeenTool::new(name, tool);
+                        tool.description = self.redactor.text(&tool.description);
+                        self.redactor.clean(&mut tool.input_schema);
+                        tool
+                    }));
                     cursor = page.next_cursor;
                 }
                 Err(error) => {
-                    let error = answer::quoted(&error.to_string());
+                    let error = self.redactor.text(&answer::quoted(&error.to_string()));
                     warn!(server = %name, "MCP server `{name}` did not list its tools: {error}");
                     return;
                 }
@@ -186,7 +211,7 @@ impl Live {
     }
 
     pub(super) fn last_words(&self) -> Option<String> {
-        self.child().as_ref()?.last_words()
+        self.child().as_ref()?.last_words().map(|words| self.redactor.text(&words))
     }
 }
 

@@ -27,6 +27,10 @@ pub(super) static FUNCTIONS: &[Function] = &[
         }))
     }),
     Function::new("base64", &[Kind::Text], |_, args| Ok(Value::String(base64(text(args, 0).as_bytes())))),
+    // Never called: credentials are put together when a call is sent. Here it has its name and its arguments.
+    Function::new("basic_auth", &[Kind::Any, Kind::Any], |_, _| {
+        Err("`basic_auth` stands alone in its `${…}`, in headers, query and body of an `http.*` step".to_owned())
+    }),
     Function::new("sha256", &[Kind::Text], |_, args| {
         let mut hex = String::with_capacity(64);
         for byte in Sha256::digest(text(args, 0)) {
@@ -68,7 +72,7 @@ fn url_encode(text: &str) -> String {
 }
 
 /// RFC 4648 section 4, with padding.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut encoded = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

@@ -1,0 +1,393 @@
+//! Takes the values of secrets out of what came back from a call, in whatever form they came back. Pure.
+//!
+//! A value is looked for as it is and in base64 (both alphabets, at each of the three places it may have among other
+//! bytes, so also inside basic credentials). Each of these is found however its characters are written: percent
+//! encoding (any choice of what is encoded, any case, `+` for a space, encoded twice) and the escapes of JSON. That is
+//! a walk along the text with all readings open, not a list of encoded forms: encoders differ in what they leave alone.
+
+use serde_json::{Map, Value};
+
+/// Removes some secrets' values. `Debug` shows names only.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    secrets: Vec<Secret>,
+}
+
+#[derive(Clone)]
+struct Secret {
+    name: String,
+    forms: Vec<Form>,
+}
+
+/// One spelling of a value, before percent signs and backslashes.
+#[derive(Clone)]
+struct Form {
+    chars: Vec<char>,
+    /// In base64, characters beside it that hold a few bits of the value.
+    before: usize,
+    after: usize,
+}
+
+/// At the end of a text that was cut: shorter beginnings of a value say little, and are everywhere.
+const TELLING: usize = 4;
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.secrets.iter().map(|secret| &secret.name)).finish()
+    }
+}
+
+impl Redactor {
+    /// Of secrets by name and value.
+    pub fn new<'s>(secrets: impl IntoIterator<Item = (&'s str, &'s str)>) -> Self {
+        let mut secrets: Vec<_> = secrets.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        // Of two that begin at one place the longer one is meant.
+        secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        let secrets =
+            secrets.into_iter().map(|(name, value)| Secret { name: name.to_owned(), forms: forms(value) }).collect();
+        Self { secrets }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty()
+    }
+
+    /// The name of a secret whose value is in the text.
+    pub fn find(&self, text: &str) -> Option<&str> {
+        (0..text.len()).find_map(|at| self.at(text, at, false)).map(|(secret, _)| secret.name.as_str())
+    }
+
+    /// The text without any of the values.
+    pub fn text(&self, text: &str) -> String {
+        self.redacted(text, false)
+    }
+
+    /// As [`Redactor::text`], for a text whose end was cut off: also without a value that only begins there.
+    pub fn beginning(&self, text: &str) -> String {
+        self.redacted(text, true)
+    }
+
+    /// Takes the values out of every text, key and number.
+    pub fn clean(&self, value: &mut Value) {
+        if self.is_empty() {
+            return;
+        }
+        match value {
+            Value::String(text) => *text = self.text(text),
+            Value::Number(number) => {
+                let text = number.to_string();
+                if self.find(&text).is_some() {
+                    *value = Value::String(self.text(&text));
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.clean(item)),
+            Value::Object(fields) => {
+                fields.values_mut().for_each(|field| self.clean(field));
+                if fields.keys().any(|key| self.find(key).is_some()) {
+                    let old = std::mem::take(fields);
+                    *fields = old.into_iter().map(|(key, field)| (self.text(&key), field)).collect::<Map<_, _>>();
+                }
+            }
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    fn redacted(&self, text: &str, is_cut: bool) -> String {
+        if self.is_empty() {
+            return text.to_owned();
+        }
+        let mut clean = String::with_capacity(text.len());
+        let mut at = 0;
+        while let Some(next) = text[at..].chars().next() {
+            match self.at(text, at, is_cut) {
+                Some((secret, found)) => {
+                    clean.truncate(clean.len() - trailing(&clean, found.before));
+                    clean.push_str("[secret ");
+                    clean.push_str(&secret.name);
+                    clean.push(']');
+                    at = found.end;
+                }
+                None => {
+                    clean.push(next);
+                    at += next.len_utf8();
+                }
+            }
+        }
+        clean
+    }
+
+    /// The secret that stands at a place, with the longest of its readings.
+    fn at(&self, text: &str, at: usize, is_cut: bool) -> Option<(&Secret, Found)> {
+        if !text.is_char_boundary(at) {
+            return None;
+        }
+        let found = |secret: &Secret| {
+            secret.forms.iter().filter_map(|form| form.at(text, at, is_cut)).max_by_key(|found| found.end)
+        };
+        self.secrets.iter().filter_map(|secret| Some((secret, found(secret)?))).max_by_key(|(_, found)| found.end)
+    }
+}
+
+struct Found {
+    end: usize,
+    before: usize,
+}
+
+/// How many bytes of base64 end `text`, at most `most`.
+fn trailing(text: &str, most: usize) -> usize {
+    text.bytes().rev().take(most).take_while(|byte| is_base64(*byte)).count()
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte)
+}
+
+fn forms(value: &str) -> Vec<Form> {
+    let mut forms = vec![Form { chars: value.chars().collect(), before: 0, after: 0 }];
+    for offset in 0..3 {
+        let mut bytes = vec![0; offset];
+        bytes.extend_from_slice(value.as_bytes());
+        let encoded = crate::template::base64(&bytes);
+        // Characters that hold bits of other bytes say nothing here: they depend on what stands beside the value.
+        let first = offset.div_ceil(3) + offset;
+        let last = bytes.len() * 8 / 6;
+        if last <= first {
+            continue;
+        }
+        let core = &encoded[first..last];
+        let standard = Form {
+            chars: core.chars().collect(),
+            before: usize::from(offset > 0),
+            after: usize::from(bytes.len() * 8 % 6 != 0),
+        };
+        if core.contains(['+', '/']) {
+            let chars = standard.chars.iter().map(|c| match c {
+                '+' => '-',
+                '/' => '_',
+                c => *c,
+            });
+            forms.push(Form { chars: chars.collect(), ..standard });
+        }
+        forms.push(standard);
+    }
+    forms
+}
+
+impl Form {
+    /// Where this form ends, if it begins at `start`.
+    fn at(&self, text: &str, start: usize, is_cut: bool) -> Option<Found> {
+        let bytes = text.as_bytes();
+        let first = *self.chars.first()?;
+        let can_begin = match *bytes.get(start)? {
+            b'%' | b'\\' => true,
+            b'+' if first == ' ' => true,
+            byte => byte == first.encode_utf8(&mut [0; 4]).as_bytes()[0],
+        };
+        if !can_begin {
+            return None;
+        }
+        // Every place that some reading of what came before leads to.
+        let mut places = vec![start];
+        for (n, wanted) in self.chars.iter().enumerate() {
+            if is_cut && n >= TELLING && places.iter().any(|place| *place >= bytes.len()) {
+                return Some(Found { end: bytes.len(), before: self.before });
+            }
+            let mut next = Vec::new();
+            for place in places {
+                readings(bytes, place, *wanted, &mut next);
+            }
+            next.sort_unstable();
+            next.dedup();
+            if next.is_empty() {
+                return None;
+            }
+            places = next;
+        }
+        let mut end = *places.last()?;
+        if self.after > 0 || self.before > 0 {
+            end += bytes[end..].iter().take(self.after).take_while(|byte| is_base64(**byte)).count();
+            end += bytes[end..].iter().take(2).take_while(|byte| **byte == b'=').count();
+        }
+        Some(Found { end, before: self.before })
+    }
+}
+
+/// How often a percent sign or a backslash may itself be encoded.
+const LAYERS: usize = 8;
+
+/// Adds the places behind each way in which `wanted` may be written at `place`.
+fn readings(bytes: &[u8], place: usize, wanted: char, next: &mut Vec<usize>) {
+    let Some(rest) = bytes.get(place..) else { return };
+    let mut buffer = [0; 4];
+    let literal = wanted.encode_utf8(&mut buffer).as_bytes();
+    if rest.starts_with(literal) {
+        next.push(place + literal.len());
+    }
+    match rest.first() {
+        Some(b'+') if wanted == ' ' => next.push(place + 1),
+        Some(b'%') => next.extend(percent(rest, literal).map(|length| place + length)),
+        Some(b'\\') => escapes(rest, wanted, |length| next.push(place + length)),
+        _ => {}
+    }
+}
+
+/// The length of `wanted` written in percent encoding: `%20`, `%2520`.
+fn percent(rest: &[u8], wanted: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    for byte in wanted {
+        at += 1;
+        if rest.get(at - 1) != Some(&b'%') {
+            return None;
+        }
+        let is_byte = |at: usize| hex(rest.get(at..at + 2)?).filter(|found| *found == u32::from(*byte));
+        let mut layers = 0;
+        while is_byte(at).is_none() {
+            if rest.get(at..at + 2) != Some(b"25") || layers == LAYERS {
+                return None;
+            }
+            at += 2;
+            layers += 1;
+        }
+        at += 2;
+    }
+    Some(at)
+}
+
+/// The lengths of `wanted` written as an escape of JSON: `\"`, `\u0022`, and with more backslashes, as in JSON in JSON.
+fn escapes(rest: &[u8], wanted: char, mut found: impl FnMut(usize)) {
+    let backslashes = rest.iter().take(LAYERS).take_while(|byte| **byte == b'\\').count();
+    if wanted == '\\' {
+        (2..=backslashes).for_each(&mut found);
+    }
+    let at = backslashes;
+    let short = match wanted {
+        '"' | '/' => u8::try_from(wanted).ok(),
+        '\n' => Some(b'n'),
+        '\r' => Some(b'r'),
+        '\t' => Some(b't'),
+        '\u{8}' => Some(b'b'),
+        '\u{c}' => Some(b'f'),
+        _ => None,
+    };
+    if short.is_some() && rest.get(at).copied() == short {
+        found(at + 1);
+    }
+    let mut units = [0; 2];
+    let units = wanted.encode_utf16(&mut units);
+    let mut end = at;
+    for (n, unit) in units.iter().enumerate() {
+        if n > 0 {
+            let more = rest[end.min(rest.len())..].iter().take(LAYERS).take_while(|byte| **byte == b'\\').count();
+            if more == 0 {
+                return;
+            }
+            end += more;
+        }
+        let is_unit = rest.get(end) == Some(&b'u') && rest.get(end + 1..end + 5).and_then(hex) == Some((*unit).into());
+        if !is_unit {
+            return;
+        }
+        end += 5;
+    }
+    found(end);
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::template::base64;
+
+    const VALUE: &str = "p@ss w+rd/\"é\\1";
+
+    fn redactor() -> Redactor {
+        Redactor::new([("KEY", VALUE)])
+    }
+
+    #[test]
+    fn a_value_is_found_in_every_form_of_the_promise() {
+        let encoded = base64(VALUE.as_bytes());
+        let url_safe = encoded.replace('+', "-").replace('/', "_");
+        let json = serde_json::to_string(VALUE).unwrap();
+        let form: String = url::form_urlencoded::byte_serialize(VALUE.as_bytes()).collect();
+        for form in [
+            VALUE.to_owned(),
+            encoded.clone(),
+            encoded.trim_end_matches('=').to_owned(),
+            url_safe.clone(),
+            url_safe.trim_end_matches('=').to_owned(),
+            base64(format!("me:{VALUE}").as_bytes()),
+            form.clone(),
+            form.replace('+', "%20").to_lowercase(),
+            form.replace('%', "%25"),
+            json[1..json.len() - 1].to_owned(),
+            VALUE.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect(),
+            serde_json::to_string(&json).unwrap(),
+            encoded.replace('/', "\\/"),
+        ] {
+            let clean = redactor().text(&format!("before={form}&after"));
+            assert!(clean.contains("[secret KEY]") && clean.ends_with("&after"), "{form} became {clean}");
+            assert!(redactor().find(&clean).is_none());
+        }
+    }
+
+    #[test]
+    fn keys_numbers_and_nested_texts_are_cleaned() {
+        let digits = Redactor::new([("PIN", "1234567890")]);
+        let mut value = json!({ "a 1234567890": [1_234_567_890_u64, { "b": "x1234567890" }], "n": 12, "t": true });
+        digits.clean(&mut value);
+        assert_eq!(value, json!({ "a [secret PIN]": ["[secret PIN]", { "b": "x[secret PIN]" }], "n": 12, "t": true }));
+    }
+
+    #[test]
+    fn of_two_secrets_at_one_place_the_longer_is_meant() {
+        let both = Redactor::new([("A", "12345678"), ("B", "1234567890")]);
+        assert_eq!(both.text("1234567890 12345678"), "[secret B] [secret A]");
+    }
+
+    #[test]
+    fn at_a_cut_end_a_beginning_is_removed_too() {
+        let redactor = Redactor::new([("KEY", "s3cr3t-value")]);
+        assert_eq!(redactor.beginning("said s3cr3t-v"), "said [secret KEY]");
+        assert_eq!(redactor.text("said s3cr3t-v"), "said s3cr3t-v");
+        assert_eq!(redactor.beginning("yes"), "yes");
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        assert_eq!(format!("{:?}", redactor()), "[\"KEY\"]");
+    }
+
+    proptest! {
+        /// Nothing of a value is left, whatever stands around it.
+        #[test]
+        fn no_value_is_left_in_any_text(value in ".{8,20}", before in ".{0,9}", after in ".{0,9}") {
+            let redactor = Redactor::new([("KEY", value.as_str())]);
+            let whole = format!("{before}{value}{after}");
+            prop_assert!(redactor.text(&whole).contains("[secret KEY]"));
+            // What remains of base64 holds no byte of the value: neither does any place at which it may stand.
+            let clean = redactor.text(&base64(whole.as_bytes()));
+            prop_assert!(clean.contains("[secret KEY]"), "{}", clean);
+            let url: String = url::form_urlencoded::byte_serialize(whole.as_bytes()).collect();
+            prop_assert!(redactor.text(&url).contains("[secret KEY]"));
+            let json = serde_json::to_string(&whole).unwrap();
+            prop_assert!(redactor.text(&json).contains("[secret KEY]"));
+        }
+
+        #[test]
+        fn a_text_without_a_value_is_left_as_it_is(text in r"[a-z%\\+0-9=/]{0,40}") {
+            prop_assume!(!text.contains("QQQQQQQQ"));
+            let redactor = Redactor::new([("KEY", "QQQQ-QQQQ-QQQQ")]);
+            prop_assert_eq!(redactor.text(&text), text);
+        }
+    }
+}
