@@ -185,7 +185,7 @@ impl Store {
     pub async fn change_grants(
         &self,
         agent: &str,
-        change: impl FnOnce(&mut Grants) + Send + 'static,
+        change: impl FnOnce(&mut Grants) + Clone + Send + 'static,
     ) -> Result<Grants, StoreError> {
         let name = agent.to_owned();
         self.transaction("change an agent's grants", move |mut tx| async move {

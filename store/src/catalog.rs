@@ -1,7 +1,7 @@
 //! What the operator's MCP servers offer, as executors last saw it.
 
 use jiff::Timestamp;
-use ordinaut_schema::action::{Catalogue, Descriptor};
+use ordinaut_schema::action::{Catalogue, Descriptor, Offered};
 use sqlx::{Postgres, Transaction};
 
 use crate::{Caller, Store, StoreError, error::Doing as _, operator};

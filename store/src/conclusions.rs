@@ -342,7 +342,7 @@ async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended<'_>]) -> Re
         wake_run(tx, RunId::from_uuid(*parent)).await?;
     }
     // A timeline without `task.run` started none; an empty one is in the journal, which is gone.
-    let starts = |it: &&Ended| it.steps.is_empty() || it.steps.iter().any(|step| step.uses == "task.run");
+    let starts = |it: &&Ended<'_>| it.steps.is_empty() || it.steps.iter().any(|step| step.uses == "task.run");
     let starters: Vec<RunId> = ended.iter().filter(starts).map(|it| it.run).collect();
     cancel_sub_runs(tx, &starters).await?;
 

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::{Bindings, KeyRing, SecretError};
 
 /// A row of `secret`.
+#[derive(Clone)]
 pub(super) struct Sealed {
     pub(super) name: String,
     pub(super) ciphertext: Vec<u8>,

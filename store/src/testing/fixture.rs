@@ -100,9 +100,9 @@ impl Fixture {
     /// Waits until so many sessions of this database wait for a lock.
     ///
     /// # Panics
-    /// They do not within half a minute.
+    /// They do not within a minute.
     pub async fn until_waiting(&self, sessions: i64) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let waiting = sqlx::query_scalar!(
                 r#"
