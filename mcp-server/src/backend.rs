@@ -36,13 +36,14 @@ pub enum Stage {
 pub struct Services {
     pub store: Store,
     /// Where they are this machine's own set.
-    pub embedded: Option<Embedded>,
+    pub embedded: Option<Arc<Embedded>>,
 }
 
 /// This machine's own set, which runs only while somebody keeps it up.
 #[derive(Debug, Clone)]
 pub struct Embedded {
     pub layout: Layout,
+    /// Where a service would be that keeps it up.
     pub units: ServiceUnits,
 }
 
@@ -60,7 +61,7 @@ impl Services {
 
     /// The same services, known to be this machine's own set.
     #[must_use]
-    pub fn embedded(self, set: Embedded) -> Self {
+    pub fn embedded(self, set: Arc<Embedded>) -> Self {
         Self { embedded: Some(set), ..self }
     }
 }

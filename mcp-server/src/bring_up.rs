@@ -4,11 +4,11 @@
 //! outlives this program. A set that was taken down is left down until a call asks for it: a chat that happens to be
 //! open must not undo what the person did.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ordinaut_store::{
     Role, Settings, Store, StoreError,
-    embedded::{EmbeddedError, EnsureRunning, Layout, Phase, ServiceUnits, current, ensure_running},
+    embedded::{EmbeddedError, EnsureRunning, Phase, current, ensure_running},
     migrate,
 };
 use tokio::time::{sleep, timeout};
@@ -32,9 +32,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 pub enum Place {
     Configured(ServiceUrl),
     Embedded {
-        layout: Layout,
-        /// Where a service would be that keeps it up.
-        units: ServiceUnits,
+        set: Arc<Embedded>,
         /// The program that supervises the set.
         ordinaut: PathBuf,
     },
@@ -61,9 +59,7 @@ async fn keep_up_forever(place: &Place, starter: &Starter) -> Result<(), Unusabl
                 let services = Services::new(store);
                 starter.tell(Stage::Ready(match place {
                     Place::Configured(_) => services,
-                    Place::Embedded { layout, units, .. } => {
-                        services.embedded(Embedded { layout: layout.clone(), units: units.clone() })
-                    }
+                    Place::Embedded { set, .. } => services.embedded(set.clone()),
                 }));
                 lost(place).await;
                 warn!("the embedded set is down");
@@ -99,9 +95,9 @@ impl From<EmbeddedError> for NotUp {
 async fn bring_up(place: &Place, starter: &Starter) -> Result<Store, NotUp> {
     match place {
         Place::Configured(url) => connect(url.expose(), starter).await,
-        Place::Embedded { layout, ordinaut, .. } => {
+        Place::Embedded { set, ordinaut } => {
             let want = EnsureRunning {
-                layout,
+                layout: &set.layout,
                 ordinaut,
                 version: env!("CARGO_PKG_VERSION"),
                 arguments: Vec::new(),
@@ -145,8 +141,8 @@ async fn connect(url: &str, starter: &Starter) -> Result<Store, NotUp> {
 
 /// Ends when the embedded set is gone. A configured database is the operator's: the pool reconnects by itself.
 async fn lost(place: &Place) {
-    let Place::Embedded { layout, .. } = place else { return std::future::pending().await };
-    while current(layout).is_some_and(|set| !matches!(set.phase, Phase::Stopping | Phase::Stopped)) {
+    let Place::Embedded { set, .. } = place else { return std::future::pending().await };
+    while current(&set.layout).is_some_and(|set| !matches!(set.phase, Phase::Stopping | Phase::Stopped)) {
         sleep(LOOK_INTERVAL).await;
     }
 }

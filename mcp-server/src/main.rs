@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use nix::unistd::geteuid;
 use ordinaut_mcp::{
-    backend::Backend,
+    backend::{Backend, Embedded},
     bring_up::{self, Place},
     config::Config,
     http::{HttpServer, Parts},
@@ -69,20 +69,20 @@ fn main() -> Result<()> {
     };
     let telling = ordinaut_telemetry::start(settings, runtime.handle())?;
     let units = ServiceUnits::from_lookup(geteuid().as_raw(), |name| std::env::var_os(name));
-    let ended = runtime.block_on(serve(config, layout, units, &arguments.transport));
+    let ended = runtime.block_on(serve(config, Embedded { layout, units }, &arguments.transport));
     telling.close();
     // A read of stdin cannot be cancelled; it must not hold up the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }
 
-async fn serve(config: Config, layout: Layout, units: ServiceUnits, transport: &Transport) -> Result<()> {
+async fn serve(config: Config, set: Embedded, transport: &Transport) -> Result<()> {
     let drain = CancellationToken::new();
     let metrics = Metrics::new()?;
     let (starter, backend) = Backend::starting("the services");
     let place = match &config.database_url {
         Some(url) => Place::Configured(url.clone()),
-        None => Place::Embedded { layout, units, ordinaut: sibling("ordinaut")? },
+        None => Place::Embedded { set: Arc::new(set), ordinaut: sibling("ordinaut")? },
     };
     let signals = drain_on_signals(drain.clone());
     let services = bring_up::keep_up(place, starter, drain.clone());

@@ -87,6 +87,7 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 ///
 /// # Errors
 /// The filter or the collector's address is none, or this was done before.
+#[expect(clippy::missing_panics_doc, reason = "a target and a level are a directive")]
 pub fn start(settings: Settings<'_>, runtime: &Handle) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::try_new(settings.filter)
         .map_err(|source| TelemetryError::Filter { filter: settings.filter.to_owned(), source })?

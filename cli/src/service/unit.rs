@@ -71,7 +71,7 @@ fn launchd(program: &Path, variables: &[(OsString, OsString)]) -> Result<String,
     let mut environment = String::new();
     for (name, value) in variables {
         let (name, value) = (escaped(name)?, escaped(value)?);
-        write!(environment, "    <key>{name}</key><string>{value}</string>\n").expect(INFALLIBLE);
+        writeln!(environment, "    <key>{name}</key><string>{value}</string>").expect(INFALLIBLE);
     }
     Ok(format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>

@@ -41,7 +41,7 @@ pub(super) struct Desk {
     pub(super) now: Timestamp,
     /// The zone of tasks that name none, and why that one.
     pub(super) default_zone: Option<(Zone, ZoneSource)>,
-    embedded: Option<Embedded>,
+    embedded: Option<Arc<Embedded>>,
 }
 
 /// The present as an answer says it.

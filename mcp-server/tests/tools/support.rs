@@ -1,6 +1,6 @@
 //! A chat with the local agent's server, over a fresh database.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ordinaut_mcp::{
     backend::{Backend, Embedded, Services, Stage, Starter},
@@ -44,7 +44,7 @@ impl Chat {
 
     /// Over services that are this machine's own set.
     pub(crate) async fn start_embedded(set: Embedded) -> Self {
-        Self::start_with(chisinau(), |services| services.embedded(set)).await
+        Self::start_with(chisinau(), |services| services.embedded(Arc::new(set))).await
     }
 
     async fn start_with(zones: Zones, known: impl FnOnce(Services) -> Services) -> Self {
