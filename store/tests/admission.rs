@@ -146,8 +146,8 @@ async fn what_a_cancel_could_not_admit_because_of_a_lock_is_admitted_when_that_i
     let (f, _database) = Fixture::fresh().await;
     let local = Caller::local("test");
     let task = manual_task(&f, "locked", json!({ "overlap": "queue" })).await;
-    let (first, _) = f.mcp.run_now(&local, task, "1", None).await.unwrap();
-    let (second, _) = f.mcp.run_now(&local, task, "2", None).await.unwrap();
+    let first = f.mcp.run_now(&local, task, "1", None).await.unwrap().run;
+    let second = f.mcp.run_now(&local, task, "2", None).await.unwrap().run;
     let mut other = f.owner.begin().await.unwrap();
     sqlx::query("select from task for update").execute(&mut *other).await.unwrap();
     assert_eq!(f.mcp.cancel_run(&local, first, None).await.unwrap(), Cancelling::Cancelled);
@@ -184,7 +184,7 @@ async fn a_run_that_enters_while_the_one_before_it_ends_is_not_left_behind() {
         let concluding = tokio::spawn(async move { succeed(&executor, &concluding).await });
         f.until_waiting(1).await;
 
-        let (second, _) = f.mcp.run_now(&local, task, "2", None).await.unwrap();
+        let second = f.mcp.run_now(&local, task, "2", None).await.unwrap().run;
         f.until_waiting(2).await;
         assert_eq!(f.mcp.find_run(&local, second).await.unwrap().state, RunState::Blocked);
         sqlx::query("select pg_advisory_unlock(7)").execute(&mut *holding).await.unwrap();
