@@ -188,6 +188,18 @@ fn a_count_of_a_hundred_thousand_ends_on_its_day() {
 }
 
 #[test]
+fn a_count_begins_at_dtstart_within_its_day_and_period() {
+    for (rule, last) in [
+        ("FREQ=DAILY;BYHOUR=3,9,20;COUNT=4", "2026-01-02T09:00:00Z"),
+        ("FREQ=WEEKLY;BYDAY=MO,WE,FR;BYSETPOS=1,3;COUNT=2", "2026-01-05T09:00:00Z"),
+    ] {
+        let schedule = parse(ScheduleKind::Rrule, &format!("DTSTART:20260101T090000Z\nRRULE:{rule}"), None).unwrap();
+        let upcoming = schedule.upcoming(jiff::Timestamp::MIN, None, 10).unwrap();
+        assert_eq!(upcoming.last().map(|it| it.at.to_string()).as_deref(), Some(last), "{rule}");
+    }
+}
+
+#[test]
 fn a_set_that_costs_too_much_is_refused_with_what_to_do() {
     let minutes = |n: u32| format!("RRULE:FREQ=MINUTELY;INTERVAL={n};BYHOUR=3;BYMINUTE=7,9,31;COUNT=100000");
     let text = format!("DTSTART:20260101T000000Z\n{}\n{}", minutes(7), minutes(11));

@@ -2,7 +2,8 @@
 //!
 //! [`text`] reads the lines, [`rule`] and [`values`] the parts, strictly; [`days`] has `rrule` say which days a rule allows;
 //! [`periods`] (days and coarser, fixed times) and [`elapsed`] (hours and finer, real time) search from any point,
-//! so the age of DTSTART costs nothing. COUNT becomes an end when the rule is read. The set is a union: what two
+//! so the age of DTSTART costs nothing. COUNT becomes an end when the rule is read ([`count`]); what a question may cost
+//! is bounded for the whole set ([`budget`]). The set is a union: what two
 //! rules name, or a rule and an RDATE, happens once.
 
 mod budget;
