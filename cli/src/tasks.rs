@@ -79,7 +79,7 @@ fn show(task: &TaskRecord, zone: &Zone, now: Timestamp, out: Out) -> Result<(), 
         ("id", task.id.to_string()),
         ("state", task.state.to_string()),
         ("schedule", sentence(&task.spec)),
-        ("zone", zone(task)),
+        ("zone", zone_of(task)),
         ("revision", task.revision.to_string()),
         ("runs planned", task.runs_planned.to_string()),
         ("created", at(task.created_at)),
@@ -105,7 +105,7 @@ fn show(task: &TaskRecord, zone: &Zone, now: Timestamp, out: Out) -> Result<(), 
 }
 
 /// The zone of a task, and why it is that one.
-fn zone(task: &TaskRecord) -> String {
+fn zone_of(task: &TaskRecord) -> String {
     let why = task.zone_source.and_then(|source| match source {
         ZoneSource::Task => Some("as defined"),
         ZoneSource::Agent => Some("the agent's"),

@@ -387,7 +387,7 @@ struct Kept {
 impl Kept {
     fn look(&mut self, spec: &TaskSpec, schedule: &Schedule, now: Timestamp, how: Reach) {
         let standing = self.standing.clone();
-        let plan = plan(TaskId::new(), spec, schedule, &standing, now, how).unwrap();
+        let plan = plan(TaskId::new(), spec, schedule, &standing, now, how).expect("an interval never gives up");
         self.ran.extend(runs(&plan));
         self.written.extend(plan.closed.iter().map(|stretch| (stretch.from, stretch.count)));
         self.standing = Standing {

@@ -238,8 +238,8 @@ pub(super) fn warn_of_duplicates(timing: &Timing, policies: &TaskSpec, against: 
     policies.dedupe_key.as_ref()?;
     let (window, gap) = (policies.dedupe_window(), least_gap(timing, against)?);
     // A day is an hour shorter where the clock goes forward.
-    let forward = Duration::from_hours(if timing.kind != ScheduleKind::Interval && gap >= DAY { 1 } else { 0 });
-    let gap = gap - forward;
+    let is_shorter = timing.kind != ScheduleKind::Interval && gap >= DAY;
+    let gap = gap.saturating_sub(Duration::from_hours(u64::from(is_shorter)));
     (window > gap).then(|| {
         format!(
             "$.dedupe_window: occurrences are as little as {} apart and have the same `dedupe_key`, so for {} after \
