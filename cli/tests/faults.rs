@@ -7,10 +7,14 @@
 )]
 
 #[path = "support/lab.rs"]
+#[expect(dead_code, reason = "the support of several test programs")]
 mod lab;
 #[path = "support/programs.rs"]
 #[expect(dead_code, reason = "the support of several test programs")]
 mod programs;
+#[path = "support/sink.rs"]
+#[expect(dead_code, reason = "the support of several test programs")]
+mod sink;
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,20 +1,8 @@
 //! A lab of one test: servers of its own that may be killed, executors as real processes, and a sink that sees calls.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::Stdio,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
 
-use axum::{
-    Router,
-    extract::{Path as UrlPath, State},
-    http::HeaderMap,
-    routing::any,
-};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use ordinaut_schema::{
     action::{Catalogue, Grants},
     id::{RunId, TaskId},
@@ -24,21 +12,23 @@ use ordinaut_schema::{
 use ordinaut_store::{
     Caller, Role, Settings, Store,
     embedded::Durability,
-    runs::RunRecord,
+    runs::{RunFilter, RunRecord},
     tasks::Inserted,
-    testing::{Database, PrivateServers},
+    testing::{Database, PrivateServers, ServerClock},
 };
 use serde_json::Value;
 use tokio::{
     process::{Child, Command},
-    sync::watch,
     time::{Instant, sleep},
 };
 
-use crate::programs::{PATIENCE, program};
+use crate::{
+    programs::{PATIENCE, path, program},
+    sink::Sink,
+};
 
 /// How often a condition is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Waits until `look` answers, for as long as a test has patience.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -52,60 +42,6 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
-/// A call that reached the sink.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Call {
-    pub(crate) name: String,
-    pub(crate) key: Option<String>,
-}
-
-/// An HTTP server that answers `/hit/<name>` at once and `/hold/<name>` once it is let go.
-#[derive(Clone)]
-pub(crate) struct Sink {
-    pub(crate) address: SocketAddr,
-    calls: Arc<Mutex<Vec<Call>>>,
-    gate: watch::Sender<bool>,
-}
-
-impl Sink {
-    async fn open() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink =
-            Self { address: listener.local_addr().unwrap(), calls: Arc::default(), gate: watch::Sender::new(false) };
-        let router = Router::new().route("/{kind}/{name}", any(answer)).with_state(sink.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        sink
-    }
-
-    pub(crate) fn calls(&self, name: &str) -> Vec<Call> {
-        self.calls.lock().unwrap().iter().filter(|call| call.name == name).cloned().collect()
-    }
-
-    /// Waits until `name` was called `n` times.
-    pub(crate) async fn saw(&self, name: &str, n: usize) {
-        until(&format!("{n} calls of {name}"), async || (self.calls(name).len() >= n).then_some(())).await;
-    }
-
-    /// Lets every held call go, and holds no more.
-    pub(crate) fn let_go(&self) {
-        self.gate.send_replace(true);
-    }
-}
-
-async fn answer(
-    State(sink): State<Sink>,
-    UrlPath((kind, name)): UrlPath<(String, String)>,
-    headers: HeaderMap,
-) -> String {
-    let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
-    sink.calls.lock().unwrap().push(Call { name: name.clone(), key });
-    if kind == "hold" {
-        let mut gate = sink.gate.subscribe();
-        gate.wait_for(|open| *open).await.unwrap();
-    }
-    name
-}
-
 pub(crate) struct Lab {
     pub(crate) servers: PrivateServers,
     pub(crate) database: Database,
@@ -116,7 +52,16 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) async fn open() -> Self {
-        let servers = PrivateServers::start(Durability::Durable).await;
+        Self::over(PrivateServers::start(Durability::Durable).await).await
+    }
+
+    /// With a PostgreSQL whose wall clock says `at`, and can be moved; `None`, loudly, where that cannot be had.
+    pub(crate) async fn at(at: &str) -> Option<Self> {
+        let library = faketime()?;
+        Some(Self::over(PrivateServers::start_at(at.parse().unwrap(), &library).await).await)
+    }
+
+    async fn over(servers: PrivateServers) -> Self {
         let database = servers.database().await;
         let store = Store::connect(Settings::new(database.url.clone(), Role::Executor)).await.unwrap();
         let directory = std::env::temp_dir().join(format!("ordinaut-lab-{}", uuid::Uuid::now_v7()));
@@ -126,16 +71,22 @@ impl Lab {
 
     /// Starts an executor; its lease is short, so that a test need not wait long for recovery.
     pub(crate) fn executor(&self, name: &str) -> Child {
+        self.executor_with(name, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn executor_with(&self, name: &str, environment: &[(OsString, OsString)]) -> Child {
         let log = std::fs::File::create(self.directory.join(format!("{name}.log"))).unwrap();
         Command::new(program("ordinaut-executor"))
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", path())
             .env("HOME", &self.directory)
             .env("DATABASE_URL", &self.database.url)
             .env("REDIS_URL", self.servers.redis_url())
             .env("ORDINAUT_HTTP_ALLOW", self.sink.address.to_string())
             .env("ORDINAUT_EXECUTOR_LISTEN", "127.0.0.1:0")
             .env("ORDINAUT_LEASE", "2s")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -174,6 +125,46 @@ impl Lab {
         .await
     }
 
+    /// All runs of a task, in flight and over, in the order of their occurrences.
+    pub(crate) async fn runs(&self, task: TaskId) -> Vec<RunRecord> {
+        let filter = RunFilter { task: Some(task), ..RunFilter::default() };
+        let mut runs = self.store.list_runs(&me(), &filter, None, 10_000).await.unwrap();
+        runs.reverse();
+        runs
+    }
+
+    /// The clock of this lab's PostgreSQL.
+    pub(crate) fn clock(&self) -> &ServerClock {
+        self.servers.clock.as_ref().expect("this lab was opened with a clock")
+    }
+
+    /// Sets the database's clock, and waits until everything that is due by then was decided.
+    pub(crate) async fn set_clock(&self, to: Timestamp) {
+        self.clock().set(to);
+        self.planned().await;
+    }
+
+    /// Moves the database's clock, and waits likewise.
+    pub(crate) async fn leap(&self, by: SignedDuration) {
+        self.clock().leap(by);
+        self.planned().await;
+    }
+
+    async fn planned(&self) {
+        self.database.wake_executors().await;
+        until("everything due is planned", async || (self.database.due_tasks().await == 0).then_some(())).await;
+    }
+
+    /// Waits until nothing is in flight.
+    pub(crate) async fn idle(&self) {
+        until("nothing in flight", async || (self.database.live_runs().await == 0).then_some(())).await;
+    }
+
+    /// The log of one of its executors.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.join(format!("{name}.log"))).unwrap()
+    }
+
     /// One command to this lab's Redis, through its own client.
     pub(crate) async fn redis(&self, command: &[&str]) -> String {
         let socket = self.servers.redis_url().split_once("://").unwrap().1.split('?').next().unwrap().to_owned();
@@ -189,6 +180,20 @@ impl Drop for Lab {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
+}
+
+/// libfaketime, which moves the clock of one program. `scripts/run-tests` installs it where it may; where it is
+/// missing nevertheless a test is left out, and says so, but never in CI.
+pub(crate) fn faketime() -> Option<PathBuf> {
+    let library = ServerClock::library();
+    if library.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "libfaketime is missing, without which nobody can see that time is right"
+        );
+        eprintln!("SKIPPED: libfaketime is not installed (`scripts/system-packages faketime`); no clock can be moved");
+    }
+    library
 }
 
 pub(crate) fn me() -> Caller {

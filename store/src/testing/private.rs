@@ -1,13 +1,15 @@
 //! Servers of one test alone, for those that stop, kill or restart them.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{env, fs, iter};
 
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 
+use super::clock::ServerClock;
 use super::database::Database;
-use super::servers::{Servers, start_watched};
+use super::servers::{Servers, make_directory, start_watched};
 use crate::embedded::{Durability, Postgres, Redis, Site};
 
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -19,6 +21,8 @@ pub struct PrivateServers {
     pub site: Site,
     pub postgres: Postgres,
     pub redis: Redis,
+    /// Of [`PrivateServers::start_at`] only.
+    pub clock: Option<ServerClock>,
     directory: PathBuf,
 }
 
@@ -28,9 +32,24 @@ impl PrivateServers {
     /// # Panics
     /// When they do not start: the test cannot go on.
     pub async fn start(durability: Durability) -> Self {
-        let directory = PathBuf::from(format!("/tmp/ordinaut-test-{:016x}", rand::random::<u64>()));
-        let (site, postgres, redis) = start_watched(&directory, durability).await;
-        Self { site, postgres, redis, directory }
+        let directory = a_directory();
+        let (site, postgres, redis) = start_watched(&directory, durability, env::var_os("PATH")).await;
+        Self { site, postgres, redis, clock: None, directory }
+    }
+
+    /// Starts a pair whose PostgreSQL has a wall clock of its own, which says `at` now. `library` is libfaketime.
+    ///
+    /// # Panics
+    /// When they do not start: the test cannot go on.
+    pub async fn start_at(at: Timestamp, library: &Path) -> Self {
+        let directory = a_directory();
+        make_directory(&directory);
+        let path = env::var_os("PATH");
+        let (clock, programs) = ServerClock::wrap(&directory, library, path.clone(), at);
+        let beside = path.iter().flat_map(env::split_paths);
+        let path = env::join_paths(iter::once(programs).chain(beside)).expect("PATH has no odd entries");
+        let (site, postgres, redis) = start_watched(&directory, Durability::Fast, Some(path)).await;
+        Self { site, postgres, redis, clock: Some(clock), directory }
     }
 
     /// Makes a fresh, migrated database here.
@@ -50,6 +69,10 @@ impl PrivateServers {
         self.postgres = Postgres::start(&self.site, &mut |_| {}).await.expect("PostgreSQL for a test starts again");
         self.redis = Redis::start(&self.site).await.expect("Redis for a test starts again");
     }
+}
+
+fn a_directory() -> PathBuf {
+    PathBuf::from(format!("/tmp/ordinaut-test-{:016x}", rand::random::<u64>()))
 }
 
 impl Drop for PrivateServers {
