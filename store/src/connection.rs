@@ -13,6 +13,7 @@ use sqlx::{
 
 use crate::{
     error::{Doing as _, StoreError},
+    restored::adopt_rows,
     retention::make_partitions,
     wakeups::Wakeups,
 };
@@ -232,7 +233,8 @@ pub(crate) fn at(instant: Option<Timestamp>) -> Option<jiff_sqlx::Timestamp> {
     instant.map(ToSqlx::to_sqlx)
 }
 
-/// Brings the schema of the database at `url` up to this program's, under an advisory lock.
+/// Brings the schema of the database at `url` up to this program's, under an advisory lock, and takes over what a dump
+/// has brought from another cluster.
 ///
 /// A database that a newer program migrated is left as it is: programs one version back keep working.
 pub async fn migrate(url: &str) -> Result<(), StoreError> {
@@ -243,6 +245,7 @@ pub async fn migrate(url: &str) -> Result<(), StoreError> {
         .await
         .doing("connect to the database")?;
     MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
+    adopt_rows(&mut connection).await?;
     // Before anybody writes: a row that is on its way to the default partition cannot have its own made meanwhile.
     make_partitions(&mut connection).await
 }

@@ -7,7 +7,7 @@
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`]
 //! - told: [`outbox`], [`wakeups`], `audit`
-//! - kept: [`retention`], [`executors`]
+//! - kept: [`retention`], [`executors`], `restored` (rows of another cluster)
 //! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
 pub mod admission;
@@ -28,6 +28,7 @@ pub mod outbox;
 pub mod planning;
 pub mod recovery;
 mod requests;
+mod restored;
 pub mod retention;
 pub mod runs;
 mod skips;
