@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use ordinaut_schema::{
     event::Topic,
@@ -82,18 +83,25 @@ impl Store {
     /// # Errors
     /// The transaction failed as a whole: nothing was written. The caller halves the batch to find the row at fault.
     pub async fn conclude_runs(&self, conclusions: Vec<Conclusion>) -> Result<Vec<Written>, StoreError> {
-        self.transaction("conclude runs", move |mut tx| async move {
-            let written = conclude(&mut tx, conclusions).await?;
-            Ok((written, tx))
-        })
-        .await
+        let (written, admitted) = self
+            .transaction("conclude runs", move |mut tx| async move {
+                let concluded = conclude(&mut tx, conclusions).await?;
+                Ok((concluded, tx))
+            })
+            .await?;
+        if admitted > 0 {
+            // Nobody looks for what was blocked until now: each hand-over would last until somebody's next poll.
+            self.wakeups.hint(Timestamp::UNIX_EPOCH);
+        }
+        Ok(written)
     }
 }
 
+/// Answers what became of each, and how many blocked runs were admitted.
 async fn conclude(
     tx: &mut Transaction<'_, Postgres>,
     conclusions: Vec<Conclusion>,
-) -> Result<Vec<Written>, StoreError> {
+) -> Result<(Vec<Written>, u32), StoreError> {
     lock_counted_tasks(tx, &conclusions).await?;
     let held = lock_held(tx, &conclusions).await?;
     let mut written = Vec::with_capacity(conclusions.len());
@@ -131,8 +139,8 @@ async fn conclude(
     }
     write_put_off(tx, &put_off).await?;
     end_runs(tx, &ended).await?;
-    admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
-    Ok(written)
+    let admitted = admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
+    Ok((written, admitted))
 }
 
 /// What a wish to cancel leaves of a verdict: what is done is done, all else stops here.
