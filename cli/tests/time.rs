@@ -116,7 +116,7 @@ async fn an_executor_whose_own_wall_clock_is_wrong_changes_nothing() {
             format!("{{title: {name} ticks, schedule_kind: interval, schedule_expr: 1s, max_runs: 3, {says_now}}}");
         let once = format!("{{title: {name} once, schedule_kind: once, schedule_expr: +2s, {says_now}}}");
         let (ticks, once) = (lab.keep(&ticks).await, lab.keep(&once).await);
-        let retried = lab.keep(&format!("{{title: {name} fails, schedule_kind: manual, {}}}", RETRIED)).await;
+        let retried = lab.keep(&format!("{{title: {name} fails, schedule_kind: manual, {RETRIED}}}")).await;
         let created = lab.store.now().await.unwrap();
         let retried = lab.run_now(retried, name).await;
 

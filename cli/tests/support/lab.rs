@@ -55,18 +55,46 @@ impl Lab {
         Self::over(PrivateServers::start(Durability::Durable).await).await
     }
 
+    /// With servers that a crash would empty, which is faster; for what is not about crashes.
+    pub(crate) async fn fast() -> Self {
+        Self::over(PrivateServers::start(Durability::Fast).await).await
+    }
+
     /// With a PostgreSQL whose wall clock says `at`, and can be moved; `None`, loudly, where that cannot be had.
     pub(crate) async fn at(at: &str) -> Option<Self> {
         let library = faketime()?;
         Some(Self::over(PrivateServers::start_at(at.parse().unwrap(), &library).await).await)
     }
 
+    /// Dumps this one's database as an operator does, and restores it into a fresh server, beside a fresh Redis.
+    pub(crate) async fn restored(&self) -> Self {
+        let servers = PrivateServers::start(Durability::Durable).await;
+        let database = servers.empty_database().await;
+        // Roles belong to a cluster, so no dump of a database has them. The owner is there already, hence no stop.
+        let roles = self.servers.client("pg_dumpall", "postgres", &["--roles-only"], b"").await;
+        servers.client("psql", "postgres", &["--quiet"], &roles).await;
+        let dump = self.servers.client("pg_dump", self.database.name(), &[], b"").await;
+        let stop = ["--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"];
+        servers.client("psql", database.name(), &stop, &dump).await;
+        Self::on(servers, database, self.sink.clone()).await
+    }
+
+    /// What a query answers, as text.
+    pub(crate) async fn ask(&self, query: &str) -> String {
+        let said = self.servers.client("psql", self.database.name(), &["-At", "-c", query], b"").await;
+        String::from_utf8(said).unwrap()
+    }
+
     async fn over(servers: PrivateServers) -> Self {
         let database = servers.database().await;
+        Self::on(servers, database, Sink::open().await).await
+    }
+
+    async fn on(servers: PrivateServers, database: Database, sink: Sink) -> Self {
         let store = Store::connect(Settings::new(database.url.clone(), Role::Executor)).await.unwrap();
         let directory = std::env::temp_dir().join(format!("ordinaut-lab-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir(&directory).unwrap();
-        Self { servers, database, store, sink: Sink::open().await, directory }
+        Self { servers, database, store, sink, directory }
     }
 
     /// Starts an executor; its lease is short, so that a test need not wait long for recovery.
@@ -97,6 +125,10 @@ impl Lab {
 
     /// Keeps a definition (`SINK` in it stands for the sink's address) as the local agent.
     pub(crate) async fn keep(&self, yaml: &str) -> TaskId {
+        self.keep_as(&me(), yaml).await
+    }
+
+    pub(crate) async fn keep_as(&self, caller: &Caller, yaml: &str) -> TaskId {
         let text = yaml.replace("SINK", &format!("http://{}", self.sink.address));
         let definition = ordinaut_schema::task::read(&text, &Limits::DEFAULT).unwrap().remove(0);
         let catalogue = Catalogue { grants: Grants::local(), ..Catalogue::default() };
@@ -107,7 +139,7 @@ impl Lab {
             limits: &Limits::DEFAULT,
         };
         let accepted = accept(&definition, against).unwrap_or_else(|faults| panic!("{faults}"));
-        match self.store.insert_task(&me(), &accepted, None).await.unwrap() {
+        match self.store.insert_task(caller, &accepted, None).await.unwrap() {
             Inserted::Created(task) | Inserted::Existed(task) => task.id,
         }
     }

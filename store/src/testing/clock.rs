@@ -3,7 +3,7 @@
 //! libfaketime does it: a wrapper in the server's place on PATH preloads it, and every look at the wall clock adds the
 //! offset that a file names. The monotonic clock is left alone, as it is when somebody sets the clock of a machine.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ impl ServerClock {
     }
 
     /// Makes a directory below `directory` whose PostgreSQL has this clock, at first `at`.
-    pub(super) fn wrap(directory: &Path, library: &Path, path: Option<OsString>, at: Timestamp) -> (Self, PathBuf) {
-        let real = PostgresBinaries::find(path.as_deref(), Path::new("/nonexistent")).expect("PostgreSQL is installed");
+    pub(super) fn wrap(directory: &Path, library: &Path, path: Option<&OsStr>, at: Timestamp) -> (Self, PathBuf) {
+        let real = PostgresBinaries::find(path, Path::new("/nonexistent")).expect("PostgreSQL is installed");
         let programs = directory.join("bin");
         fs::create_dir(&programs).expect("a directory for the clock's programs can be made");
         let clock = Self { file: directory.join("clock"), offset: Mutex::default() };

@@ -49,6 +49,18 @@ impl Database {
             .await
             .expect("a test database can be copied");
 
+        Self::open(servers, name).await
+    }
+
+    /// Makes one with nothing in it, for what is to be restored.
+    pub(super) async fn empty_on(servers: Servers) -> Self {
+        let name = format!("restored_{:08x}", rand::random::<u32>());
+        let mut connection = connect(&servers, "postgres").await.expect("the test PostgreSQL answers");
+        execute(&mut connection, format!("create database {name}")).await.expect("a database can be made");
+        Self::open(servers, name).await
+    }
+
+    async fn open(servers: Servers, name: String) -> Self {
         let options = servers.postgres.clone().database(&name);
         let url = options.to_url_lossy().to_string();
         let pool = PgPoolOptions::new()
@@ -58,6 +70,10 @@ impl Database {
             .await
             .expect("a test database answers");
         Self { pool, url, name, servers }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 

@@ -1,16 +1,18 @@
 //! Servers of one test alone, for those that stop, kill or restart them.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use std::{env, fs, iter};
 
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
+use tokio::io::AsyncWriteExt;
 
 use super::clock::ServerClock;
 use super::database::Database;
 use super::servers::{Servers, make_directory, start_watched};
-use crate::embedded::{Durability, Postgres, Redis, Site};
+use crate::embedded::{Durability, Postgres, PostgresBinaries, Redis, Site};
 
 const END_LIMIT: Duration = Duration::from_secs(5);
 const END_INTERVAL: Duration = Duration::from_millis(10);
@@ -45,7 +47,7 @@ impl PrivateServers {
         let directory = a_directory();
         make_directory(&directory);
         let path = env::var_os("PATH");
-        let (clock, programs) = ServerClock::wrap(&directory, library, path.clone(), at);
+        let (clock, programs) = ServerClock::wrap(&directory, library, path.as_deref(), at);
         let beside = path.iter().flat_map(env::split_paths);
         let path = env::join_paths(iter::once(programs).chain(beside)).expect("PATH has no odd entries");
         let (site, postgres, redis) = start_watched(&directory, Durability::Fast, Some(path)).await;
@@ -55,6 +57,41 @@ impl PrivateServers {
     /// Makes a fresh, migrated database here.
     pub async fn database(&self) -> Database {
         Database::on(Servers::at(&self.postgres.url(), self.redis_url())).await
+    }
+
+    /// Makes a database here with nothing in it.
+    pub async fn empty_database(&self) -> Database {
+        Database::empty_on(Servers::at(&self.postgres.url(), self.redis_url())).await
+    }
+
+    /// Runs a client program of this PostgreSQL's own installation (`psql`, `pg_dump`) on its database `database`, and
+    /// answers what it said.
+    ///
+    /// # Panics
+    /// It cannot be run, or fails.
+    pub async fn client(&self, program: &str, database: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+        let found = PostgresBinaries::find(env::var_os("PATH").as_deref(), Path::new("/nonexistent"));
+        let program = found.expect("PostgreSQL is installed").postgres.with_file_name(program);
+        let mut child = tokio::process::Command::new(&program)
+            .args(["-d", &self.postgres.url_of(database)])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a client of PostgreSQL starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        // It may have said all it has to say before it has read all: then writing fails, and it does not matter.
+        let (_, output) = tokio::join!(
+            async {
+                let written = stdin.write_all(input).await;
+                drop(stdin);
+                written
+            },
+            child.wait_with_output()
+        );
+        let output = output.expect("a client of PostgreSQL ends");
+        assert!(output.status.success(), "{} failed: {}", program.display(), output.status);
+        output.stdout
     }
 
     pub fn redis_url(&self) -> String {
