@@ -28,6 +28,13 @@ demo *arguments: packages build
 test: packages check build
     @sh scripts/run-tests
 
+[doc("A year of nights against a real server whose clock is moved: a minute, and not part of `test`")]
+[group("check")]
+[no-exit-message]
+year: packages build
+    @sh scripts/system-packages faketime
+    cargo test --locked --package ordinaut --test time -- --ignored --exact a_year_of_nights_passes_with_one_run_each
+
 [doc("All that can be judged without running anything: format, lints, dependencies")]
 [group("check")]
 check: fmt-check lint deny

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # Where PostgreSQL and Redis are installed. Sourced; the same places as `store::embedded` looks in:
-# PATH first, then the known directories of apt, dnf and Homebrew.
+# PATH first, then the known directories of apt, dnf and Homebrew. And libfaketime, where `store::testing` looks.
 
 # Prints the directories to look in, one a line, best first; of several versions the highest.
 server_directories() {
@@ -34,4 +34,12 @@ redis_server() {
             fi
         done
     done | grep .
+}
+
+# Prints the path of libfaketime, with which tests move the clock of a server; fails when there is none.
+faketime_library() {
+    for library in /usr/lib64 /usr/lib /usr/local/lib /usr/local/lib64 /usr/lib/*; do
+        [ -f "$library/faketime/libfaketime.so.1" ] && printf '%s\n' "$library/faketime/libfaketime.so.1" && return
+    done
+    return 1
 }

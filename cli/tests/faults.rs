@@ -3,14 +3,19 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     reason = "a test that cannot go on says so, and is its own edge"
 )]
 
 #[path = "support/lab.rs"]
+#[expect(dead_code, reason = "the support of several test programs")]
 mod lab;
 #[path = "support/programs.rs"]
 #[expect(dead_code, reason = "the support of several test programs")]
 mod programs;
+#[path = "support/sink.rs"]
+#[expect(dead_code, reason = "the support of several test programs")]
+mod sink;
 
 use std::{collections::BTreeSet, time::Duration};
 

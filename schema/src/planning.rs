@@ -274,7 +274,8 @@ fn overlaps(
             continue;
         }
         match spec.overlap {
-            Overlap::Skip if standing.live_runs > 0 && !backlog => *fate = Some(SkipReason::Overlap),
+            // Those that wait for a place under their key, too: or each occurrence would join a queue that nothing bounds.
+            Overlap::Skip if standing.queued_runs > 0 && !backlog => *fate = Some(SkipReason::Overlap),
             Overlap::Allow | Overlap::Skip => {}
             Overlap::Queue if queued >= spec.queue_limit.saturating_add(1) => *fate = Some(SkipReason::QueueFull),
             Overlap::Queue => queued += 1,

@@ -127,6 +127,10 @@ fn an_occurrence_that_meets_a_live_run_is_skipped_or_queued_or_allowed() {
     let cancelling = decide(|spec| spec.overlap = Overlap::CancelRunning, &live, minute(1));
     assert!(cancelling.cancel_live && cancelling.runs[0].serial);
 
+    let at_the_door = Standing { live_runs: 0, queued_runs: 1, ..standing() };
+    let skipped = decide(|_| {}, &at_the_door, minute(1));
+    assert_eq!(skips(&skipped), [(SkipReason::Overlap, 1)], "one waits for its key: another would be a queue");
+
     let full = Standing { live_runs: 1, queued_runs: 3, ..standing() };
     let refused = decide(
         |spec| {

@@ -1,5 +1,6 @@
 -- One element a run in each array. Runs of an agent that has many pending step back by a quantum (10 ms) each, so that
--- one agent's burst does not stand before everyone else; the rank is fixed here and ages by itself.
+-- one agent's burst does not stand before everyone else; the rank is fixed here and ages by itself. A run that has to
+-- wait its turn does not: with what else its agent had pending in its rank, a later one of its task could overtake it.
 with entering as (
     select *
     from unnest(
@@ -44,9 +45,12 @@ select
     entry.state,
     (extract(epoch from entry.due_at) * 1000000)::bigint
     + (entry.priority - 1) * 30000000::bigint
-    + (
-        row_number() over (partition by entry.agent_id order by entry.due_at, entry.run_id) - 1 + queues.pending
-    ) * 10000,
+    + case
+        when entry.serial and entry.state = 'blocked' then 0
+        else (
+            row_number() over (partition by entry.agent_id order by entry.due_at, entry.run_id) - 1 + queues.pending
+        ) * 10000
+    end,
     entry.priority,
     entry.trigger,
     entry.occurrence_key,

@@ -10,7 +10,7 @@
 //!   [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
 //! - told: [`outbox`], [`wakeups`], `audit`; `afterwards`, what is left to do after a commit
-//! - kept: [`retention`], [`executors`], `migrations`
+//! - kept: [`retention`], [`executors`], `migrations`, `restored` (rows of another cluster)
 //! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
 pub mod admission;
@@ -36,6 +36,7 @@ pub mod outbox;
 pub mod planning;
 pub mod recovery;
 pub mod requests;
+mod restored;
 pub mod retention;
 pub mod runs;
 pub mod secrets;

@@ -6,6 +6,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, migrate::Migrator
 
 use crate::{
     error::{Doing as _, StoreError},
+    restored::adopt_rows,
     retention::make_partitions,
 };
 
@@ -23,12 +24,14 @@ pub struct Compared {
     pub changed: Vec<String>,
 }
 
-/// Brings the schema of the database at `url` up to this program's, under an advisory lock.
+/// Brings the schema of the database at `url` up to this program's, under an advisory lock, and takes over what a dump
+/// has brought from another cluster.
 ///
 /// A database that a newer program migrated is left as it is: programs one version back keep working.
 pub async fn migrate(url: &str) -> Result<(), StoreError> {
     let mut connection = connect(url).await?;
     MIGRATIONS.run(&mut connection).await.map_err(StoreError::Migrate)?;
+    adopt_rows(&mut connection).await?;
     // Before anybody writes: a row that is on its way to the default partition cannot have its own made meanwhile.
     make_partitions(&mut connection).await
 }

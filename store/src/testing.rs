@@ -13,12 +13,14 @@
     reason = "fixtures are the edge of a test program: they read its environment and wait in threads"
 )]
 
+mod clock;
 mod database;
 mod fixture;
 mod private;
 mod servers;
 
-pub use database::{Database, EndedRun, database};
+pub use clock::ServerClock;
+pub use database::{Cursor, Database, EndedRun, database};
 pub use fixture::*;
 pub use private::PrivateServers;
 pub use servers::Servers;

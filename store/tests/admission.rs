@@ -64,6 +64,30 @@ async fn runs_of_a_queueing_task_take_turns_in_the_order_they_came() {
 }
 
 #[tokio::test]
+async fn a_queue_keeps_its_order_whatever_else_its_agent_has_pending() {
+    let (f, _database) = Fixture::fresh().await;
+    let local = Caller::local("test");
+    let queue = manual_task(&f, "turns", json!({ "overlap": "queue" })).await;
+    let crowd = manual_task(&f, "crowd", json!({ "overlap": "allow" })).await;
+    let ask = async |task, request: String| f.mcp.run_now(&local, task, &request, None).await.unwrap().0;
+    let first = ask(queue, "first".to_owned()).await;
+    for n in 0..300 {
+        ask(crowd, n.to_string()).await;
+    }
+    // Asked for behind a crowd, and after it is gone, well within what the crowd would have set the former back.
+    let second = ask(queue, "second".to_owned()).await;
+    sqlx::query("delete from due_work where task_id = $1").bind(crowd.uuid()).execute(&f.owner).await.unwrap();
+    let third = ask(queue, "third".to_owned()).await;
+    let mut ran = Vec::new();
+    for _ in 0..3 {
+        let claimed = claim(&f).await;
+        ran.extend(claimed.iter().map(|run| run.id));
+        succeed(&f, &claimed[0]).await;
+    }
+    assert_eq!(ran, [first, second, third]);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_a_run_that_is_asked_for() {
     let (f, _database) = Fixture::fresh().await;
     let task = manual_task(&f, "full", json!({ "overlap": "queue", "queue_limit": 1 })).await;

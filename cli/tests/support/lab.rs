@@ -1,20 +1,8 @@
 //! A lab of one test: servers of its own that may be killed, executors as real processes, and a sink that sees calls.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::Stdio,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
 
-use axum::{
-    Router,
-    extract::{Path as UrlPath, State},
-    http::HeaderMap,
-    routing::any,
-};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use ordinaut_schema::{
     action::{Catalogue, Grants},
     id::{RunId, TaskId},
@@ -24,21 +12,23 @@ use ordinaut_schema::{
 use ordinaut_store::{
     Caller, Role, Settings, Store,
     embedded::Durability,
-    runs::RunRecord,
+    runs::{RunFilter, RunRecord},
     tasks::Inserted,
-    testing::{Database, PrivateServers},
+    testing::{Database, PrivateServers, ServerClock},
 };
 use serde_json::Value;
 use tokio::{
     process::{Child, Command},
-    sync::watch,
     time::{Instant, sleep},
 };
 
-use crate::programs::{PATIENCE, program};
+use crate::{
+    programs::{PATIENCE, path, program},
+    sink::Sink,
+};
 
 /// How often a condition is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Waits until `look` answers, for as long as a test has patience.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -52,60 +42,6 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
-/// A call that reached the sink.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Call {
-    pub(crate) name: String,
-    pub(crate) key: Option<String>,
-}
-
-/// An HTTP server that answers `/hit/<name>` at once and `/hold/<name>` once it is let go.
-#[derive(Clone)]
-pub(crate) struct Sink {
-    pub(crate) address: SocketAddr,
-    calls: Arc<Mutex<Vec<Call>>>,
-    gate: watch::Sender<bool>,
-}
-
-impl Sink {
-    async fn open() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink =
-            Self { address: listener.local_addr().unwrap(), calls: Arc::default(), gate: watch::Sender::new(false) };
-        let router = Router::new().route("/{kind}/{name}", any(answer)).with_state(sink.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        sink
-    }
-
-    pub(crate) fn calls(&self, name: &str) -> Vec<Call> {
-        self.calls.lock().unwrap().iter().filter(|call| call.name == name).cloned().collect()
-    }
-
-    /// Waits until `name` was called `n` times.
-    pub(crate) async fn saw(&self, name: &str, n: usize) {
-        until(&format!("{n} calls of {name}"), async || (self.calls(name).len() >= n).then_some(())).await;
-    }
-
-    /// Lets every held call go, and holds no more.
-    pub(crate) fn let_go(&self) {
-        self.gate.send_replace(true);
-    }
-}
-
-async fn answer(
-    State(sink): State<Sink>,
-    UrlPath((kind, name)): UrlPath<(String, String)>,
-    headers: HeaderMap,
-) -> String {
-    let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
-    sink.calls.lock().unwrap().push(Call { name: name.clone(), key });
-    if kind == "hold" {
-        let mut gate = sink.gate.subscribe();
-        gate.wait_for(|open| *open).await.unwrap();
-    }
-    name
-}
-
 pub(crate) struct Lab {
     pub(crate) servers: PrivateServers,
     pub(crate) database: Database,
@@ -116,12 +52,49 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) async fn open() -> Self {
+        Self::over(PrivateServers::start(Durability::Durable).await).await
+    }
+
+    /// With servers that a crash would empty, which is faster; for what is not about crashes.
+    pub(crate) async fn fast() -> Self {
+        Self::over(PrivateServers::start(Durability::Fast).await).await
+    }
+
+    /// With a PostgreSQL whose wall clock says `at`, and can be moved; `None`, loudly, where that cannot be had.
+    pub(crate) async fn at(at: &str) -> Option<Self> {
+        let library = faketime()?;
+        Some(Self::over(PrivateServers::start_at(at.parse().unwrap(), &library).await).await)
+    }
+
+    /// Dumps this one's database as an operator does, and restores it into a fresh server, beside a fresh Redis.
+    pub(crate) async fn restored(&self) -> Self {
         let servers = PrivateServers::start(Durability::Durable).await;
+        let database = servers.empty_database().await;
+        // Roles belong to a cluster, so no dump of a database has them. The owner is there already, hence no stop.
+        let roles = self.servers.client("pg_dumpall", "postgres", &["--roles-only"], b"").await;
+        servers.client("psql", "postgres", &["--quiet"], &roles).await;
+        let dump = self.servers.client("pg_dump", self.database.name(), &[], b"").await;
+        let stop = ["--quiet", "--output=/dev/null", "--set=ON_ERROR_STOP=1"];
+        servers.client("psql", database.name(), &stop, &dump).await;
+        Self::on(servers, database, self.sink.clone()).await
+    }
+
+    /// What a query answers, as text.
+    pub(crate) async fn ask(&self, query: &str) -> String {
+        let said = self.servers.client("psql", self.database.name(), &["-At", "-c", query], b"").await;
+        String::from_utf8(said).unwrap()
+    }
+
+    async fn over(servers: PrivateServers) -> Self {
         let database = servers.database().await;
+        Self::on(servers, database, Sink::open().await).await
+    }
+
+    async fn on(servers: PrivateServers, database: Database, sink: Sink) -> Self {
         let store = Store::connect(Settings::new(database.url.clone(), Role::Executor)).await.unwrap();
         let directory = std::env::temp_dir().join(format!("ordinaut-lab-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir(&directory).unwrap();
-        Self { servers, database, store, sink: Sink::open().await, directory }
+        Self { servers, database, store, sink, directory }
     }
 
     /// Starts an executor; its lease is short, so that a test need not wait long for recovery.
@@ -129,12 +102,12 @@ impl Lab {
         self.executor_with(name, &[])
     }
 
-    /// As [`Lab::executor`], told more, or otherwise.
-    pub(crate) fn executor_with(&self, name: &str, environment: &[(&str, String)]) -> Child {
+    /// The same, with more in its environment.
+    pub(crate) fn executor_with(&self, name: &str, environment: &[(OsString, OsString)]) -> Child {
         let log = std::fs::File::create(self.directory.join(format!("{name}.log"))).unwrap();
         Command::new(program("ordinaut-executor"))
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", path())
             .env("HOME", self.directory())
             .env("ORDINAUT_CONFIG_DIR", self.directory())
             .env("DATABASE_URL", &self.database.url)
@@ -158,6 +131,10 @@ impl Lab {
 
     /// Keeps a definition (`SINK` in it stands for the sink's address) as the local agent.
     pub(crate) async fn keep(&self, yaml: &str) -> TaskId {
+        self.keep_as(&me(), yaml).await
+    }
+
+    pub(crate) async fn keep_as(&self, caller: &Caller, yaml: &str) -> TaskId {
         let text = yaml.replace("SINK", &format!("http://{}", self.sink.address));
         let definition = ordinaut_schema::task::read(&text, &Limits::DEFAULT).unwrap().remove(0);
         let offered = self.store.catalogue(&me()).await.unwrap().offered;
@@ -169,7 +146,7 @@ impl Lab {
             limits: &Limits::DEFAULT,
         };
         let accepted = accept(&definition, against).unwrap_or_else(|faults| panic!("{faults}"));
-        match self.store.insert_task(&me(), &accepted, None).await.unwrap() {
+        match self.store.insert_task(caller, &accepted, None).await.unwrap() {
             Inserted::Created(task) | Inserted::Existed(task) => task.id,
         }
     }
@@ -187,6 +164,46 @@ impl Lab {
         .await
     }
 
+    /// All runs of a task, in flight and over, in the order of their occurrences.
+    pub(crate) async fn runs(&self, task: TaskId) -> Vec<RunRecord> {
+        let filter = RunFilter { task: Some(task), ..RunFilter::default() };
+        let mut runs = self.store.list_runs(&me(), &filter, None, 10_000).await.unwrap();
+        runs.reverse();
+        runs
+    }
+
+    /// The clock of this lab's PostgreSQL.
+    pub(crate) fn clock(&self) -> &ServerClock {
+        self.servers.clock.as_ref().expect("this lab was opened with a clock")
+    }
+
+    /// Sets the database's clock, and waits until everything that is due by then was decided.
+    pub(crate) async fn set_clock(&self, to: Timestamp) {
+        self.clock().set(to);
+        self.planned().await;
+    }
+
+    /// Moves the database's clock, and waits likewise.
+    pub(crate) async fn leap(&self, by: SignedDuration) {
+        self.clock().leap(by);
+        self.planned().await;
+    }
+
+    async fn planned(&self) {
+        self.database.wake_executors().await;
+        until("everything due is planned", async || (self.database.due_tasks().await == 0).then_some(())).await;
+    }
+
+    /// Waits until nothing is in flight.
+    pub(crate) async fn idle(&self) {
+        until("nothing in flight", async || (self.database.live_runs().await == 0).then_some(())).await;
+    }
+
+    /// The log of one of its executors.
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.join(format!("{name}.log"))).unwrap()
+    }
+
     /// One command to this lab's Redis, through its own client.
     pub(crate) async fn redis(&self, command: &[&str]) -> String {
         let socket = self.servers.redis_url().split_once("://").unwrap().1.split('?').next().unwrap().to_owned();
@@ -202,6 +219,20 @@ impl Drop for Lab {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
+}
+
+/// libfaketime, which moves the clock of one program. `scripts/run-tests` installs it where it may; where it is
+/// missing nevertheless a test is left out, and says so, but never in CI.
+pub(crate) fn faketime() -> Option<PathBuf> {
+    let library = ServerClock::library();
+    if library.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "libfaketime is missing, without which nobody can see that time is right"
+        );
+        eprintln!("SKIPPED: libfaketime is not installed (`scripts/system-packages faketime`); no clock can be moved");
+    }
+    library
 }
 
 pub(crate) fn me() -> Caller {

@@ -5,12 +5,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ordinaut_schema::{id::TaskId, run::RunState};
+use jiff::Timestamp;
+use jiff_sqlx::Timestamp as Instant;
+use ordinaut_schema::{
+    id::TaskId,
+    run::{RunState, SkipReason},
+};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
 
 use super::servers::Servers;
+use crate::wakeups::CHANNEL;
 
 /// Any number, the same for every test process: only one makes a template at a time.
 const TEMPLATE_LOCK: i64 = 0x6f72_6469;
@@ -43,6 +49,18 @@ impl Database {
             .await
             .expect("a test database can be copied");
 
+        Self::open(servers, name).await
+    }
+
+    /// Makes one with nothing in it, for what is to be restored.
+    pub(super) async fn empty_on(servers: Servers) -> Self {
+        let name = format!("restored_{:08x}", rand::random::<u32>());
+        let mut connection = connect(&servers, "postgres").await.expect("the test PostgreSQL answers");
+        execute(&mut connection, format!("create database {name}")).await.expect("a database can be made");
+        Self::open(servers, name).await
+    }
+
+    async fn open(servers: Servers, name: String) -> Self {
         let options = servers.postgres.clone().database(&name);
         let url = options.to_url_lossy().to_string();
         let pool = PgPoolOptions::new()
@@ -52,6 +70,10 @@ impl Database {
             .await
             .expect("a test database answers");
         Self { pool, url, name, servers }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -121,6 +143,70 @@ impl Database {
     /// They cannot be counted.
     pub async fn live_runs(&self) -> i64 {
         sqlx::query_scalar("select count(*) from due_work").fetch_one(&self.pool).await.expect("runs can be counted")
+    }
+}
+
+/// How far a task's schedule has been followed, with the stretch that is still open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    pub next_occurrence_at: Option<Timestamp>,
+    /// The reason, the first and the last occurrence, and how many.
+    pub open: Option<(SkipReason, Timestamp, Timestamp, u32)>,
+}
+
+impl Database {
+    /// Has executors look at once, as a hint does; for when the clock was moved, which nobody tells them.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn wake_executors(&self) {
+        sqlx::query("select pg_notify($1, '0')").bind(CHANNEL).execute(&self.pool).await.expect("a hint can be sent");
+    }
+
+    /// # Panics
+    /// There is no such task.
+    pub async fn cursor(&self, task: TaskId) -> Cursor {
+        type Row = (Option<Instant>, Option<String>, Option<Instant>, Option<Instant>, Option<i32>);
+        let (next, reason, from, to, count): Row = sqlx::query_as(
+            "
+            select next_occurrence_at, stretch_reason, stretch_from, stretch_to, stretch_count
+            from task
+            where id = $1
+            ",
+        )
+        .bind(task.uuid())
+        .fetch_one(&self.pool)
+        .await
+        .expect("the task is there");
+        let open = reason.zip(from).zip(to).zip(count).map(|(((reason, from), to), count)| {
+            let reason = SkipReason::from_text(&reason).expect("a stretch has a known reason");
+            (reason, from.to_jiff(), to.to_jiff(), count.unsigned_abs())
+        });
+        Cursor { next_occurrence_at: next.map(Instant::to_jiff), open }
+    }
+
+    /// How many tasks have an occurrence that is due and not decided.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn due_tasks(&self) -> i64 {
+        sqlx::query_scalar("select count(*) from task where next_due_at <= clock_timestamp()")
+            .fetch_one(&self.pool)
+            .await
+            .expect("tasks can be counted")
+    }
+
+    /// The most runs in flight that any one task has.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn most_live_runs(&self) -> i64 {
+        sqlx::query_scalar(
+            "select coalesce(max(n), 0) from (select count(*) as n from due_work group by task_id) as each",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .expect("runs can be counted")
     }
 }
 

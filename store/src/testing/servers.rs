@@ -1,6 +1,7 @@
 //! The pair of servers that all test processes of one target directory share.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
@@ -118,7 +119,7 @@ fn leave_lease(directory: &Path) -> Option<()> {
 }
 
 async fn start(directory: &Path, pointer: &Path) -> Servers {
-    let (site, postgres, _redis) = start_watched(directory, Durability::Fast).await;
+    let (site, postgres, _redis) = start_watched(directory, Durability::Fast, env::var_os("PATH")).await;
     fs::write(directory.join("open"), "").expect("the servers can be marked as open");
     let (database_url, redis_url) = (postgres.url(), Redis::url(&site));
     fs::write(pointer, format!("{}\n{database_url}\n{redis_url}\n", directory.display()))
@@ -127,11 +128,17 @@ async fn start(directory: &Path, pointer: &Path) -> Servers {
 }
 
 /// Starts a pair below `directory`, with a watcher that ends it after this process and all others with a lease.
-pub(super) async fn start_watched(directory: &Path, durability: Durability) -> (Site, Postgres, Redis) {
+///
+/// The servers' programs are looked for on `path`.
+pub(super) async fn start_watched(
+    directory: &Path,
+    durability: Durability,
+    path: Option<OsString>,
+) -> (Site, Postgres, Redis) {
     make_directory(directory);
     make_directory(&directory.join("leases"));
     leave_lease(directory).expect("a lease can be left");
-    let site = site(directory, durability);
+    let site = site(directory, durability, path.as_ref());
     let watcher = Launch {
         program: Path::new("/bin/sh"),
         arguments: vec!["-c".into(), WATCHER.into(), "ordinaut-test-servers".into(), directory.into()],
@@ -147,19 +154,19 @@ pub(super) async fn start_watched(directory: &Path, durability: Durability) -> (
 }
 
 /// A site below `directory` that shares nothing with a real set.
-fn site(directory: &Path, durability: Durability) -> Site {
+fn site(directory: &Path, durability: Durability, path: Option<&OsString>) -> Site {
     let layout = Layout::from_lookup(geteuid().as_raw(), |name| match name {
         "ORDINAUT_DATA_DIR" => Some(directory.join("d").into()),
         "ORDINAUT_RUNTIME_DIR" => Some(directory.join("r").into()),
         "ORDINAUT_CONFIG_DIR" => Some(directory.join("c").into()),
-        "PATH" => env::var_os("PATH"),
+        "PATH" => path.cloned(),
         _ => None,
     });
     Site::prepare(layout, Session::Group, durability).expect("the test servers' directories can be made")
 }
 
 /// Makes a directory that is ours; anyone may have been in `/tmp` before.
-fn make_directory(path: &Path) {
+pub(super) fn make_directory(path: &Path) {
     match fs::create_dir(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => panic!("cannot make {}: {error}", path.display()),
         _ => {}
