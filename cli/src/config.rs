@@ -11,6 +11,7 @@ use ordinaut_schema::time::Zone;
 use ordinaut_store::embedded::Layout;
 
 use crate::failure::{Exit, Failure};
+use crate::operator_file;
 
 /// Everything the command line can be told besides its arguments.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(crate) struct Config {
     /// Where `ordinaut.toml` is looked for.
     pub(crate) file: PathBuf,
     pub(crate) file_exists: bool,
+    /// The file of MCP servers.
+    pub(crate) mcp_servers: PathBuf,
     /// A database of the operator's own; without it, the embedded set.
     pub(crate) database_url: Option<String>,
     pub(crate) redis_url: Option<String>,
@@ -67,7 +70,10 @@ impl Config {
                     .mend("write a name such as Europe/Chisinau in ORDINAUT_TIMEZONE or as `timezone` in the file")
             })?),
         };
+        let in_file = settings.as_ref().and_then(|table| table.get("executor")?.get("mcp_servers")?.as_str());
+        let mcp_servers = lookup("ORDINAUT_MCP_SERVERS").map(PathBuf::from).or_else(|| in_file.map(PathBuf::from));
         Ok(Self {
+            mcp_servers: mcp_servers.unwrap_or_else(|| layout.config_dir.join("mcp-servers.json")),
             database_url: text("DATABASE_URL", "database_url")?,
             redis_url: text("REDIS_URL", "redis_url")?,
             timezone,
@@ -113,7 +119,10 @@ fn read_file(path: &Path, is_named: bool) -> Result<Option<toml::Table>, Failure
         }
     };
     let table = text.parse::<toml::Table>();
-    table.map(Some).map_err(|error| Failure::new(Exit::Refused, format!("{} is no TOML: {error}", path.display())))
+    table.map(Some).map_err(|error| {
+        let why = operator_file::syntax(&text, &error);
+        Failure::new(Exit::Refused, format!("{}: {why}", path.display()))
+    })
 }
 
 /// A URL without what only its owner should read: user, password, and the values of its parameters but paths.

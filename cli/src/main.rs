@@ -2,24 +2,30 @@
 
 mod agent;
 mod apply;
+mod channel;
 mod claude_config;
 mod config;
+mod credential;
 mod doctor;
 mod down;
 mod export;
 mod failure;
 mod gate;
 mod inbox;
+mod llm;
 mod next;
+mod operator_file;
 mod out;
 mod run;
 mod runs;
+mod server;
 mod session;
 mod status;
 mod supervise;
 mod tasks;
 mod timeline;
 mod times;
+mod trial;
 mod up;
 
 use std::process::ExitCode;
@@ -85,6 +91,15 @@ enum Command {
     /// Agents that reach Ordinaut over HTTP, and their tokens
     #[command(subcommand)]
     Agent(agent::Agent),
+    /// Where steps may send messages to people
+    #[command(subcommand)]
+    Channel(channel::Channel),
+    /// Language models that steps may ask
+    #[command(subcommand)]
+    Llm(llm::Llm),
+    /// MCP servers whose tools steps may use
+    #[command(subcommand)]
+    Server(server::Server),
     /// Print the entry for Claude Desktop's configuration
     ClaudeConfig,
     /// Judge this installation: what is configured, what answers, and what to do about the rest
@@ -141,6 +156,9 @@ async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode
         Command::PauseAll => gate::shut(&open().await?, agent, out).await?,
         Command::ResumeAll => gate::open(&open().await?, agent, out).await?,
         Command::Agent(verb) => agent::agent(&open().await?, &verb, out).await?,
+        Command::Channel(verb) => channel::channel(&config, agent, &verb, out).await?,
+        Command::Llm(verb) => llm::llm(&config, agent, &verb, out).await?,
+        Command::Server(verb) => server::server(&config, agent, &verb, out).await?,
         Command::ClaudeConfig => claude_config::claude_config(&config, out)?,
         Command::Doctor => return doctor::doctor(&config, out).await,
         Command::Next(_) | Command::Supervise => unreachable!("seen to before arguments are parsed"),
