@@ -25,6 +25,8 @@ const USUAL_SCOPES: [&str; 4] = ["task:read", "task:write", "run:control", "even
 pub(crate) enum Agent {
     /// Make an agent, or one more token for it with --label; the token is shown once
     Add(Add),
+    /// Change what an agent's steps may use; `local` is the local agent, which has all but commands
+    Grant(Grant),
     /// List agents with their tokens
     List,
     /// Revoke an agent and its tokens; its tasks stay, paused
@@ -35,7 +37,7 @@ pub(crate) enum Agent {
 pub(crate) struct Add {
     name: String,
     /// One more token, under this label, for an agent that exists
-    #[arg(long, conflicts_with_all = ["timezone", "tool", "secret"])]
+    #[arg(long, conflicts_with_all = ["timezone", "tool", "channel", "model", "command", "secret"])]
     label: Option<String>,
     /// What the token is good for; may be given more than once. Default: all but approval:answer and admin
     #[arg(long, value_name = "SCOPE", value_parser = SCOPES)]
@@ -43,20 +45,65 @@ pub(crate) struct Add {
     /// The zone of its tasks that name none
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
-    /// An MCP server, or one tool (`github.create_issue`), that its steps may use; may be given more than once
-    #[arg(long, value_name = "SERVER[.TOOL]")]
-    tool: Vec<String>,
-    /// A secret that its steps may name, or `*`; may be given more than once
-    #[arg(long, value_name = "NAME")]
-    secret: Vec<String>,
+    #[command(flatten)]
+    granted: Granted,
     /// When the token stops working, from now on: 30d, 12h
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     expires: Option<Duration>,
 }
 
+/// What steps may use of the operator's; each may be given more than once.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Granted {
+    /// An MCP server, or one tool (`github.create_issue`)
+    #[arg(long, value_name = "SERVER[.TOOL]")]
+    tool: Vec<String>,
+    /// A channel of `notify.send`; `*` is every one
+    #[arg(long, value_name = "NAME")]
+    channel: Vec<String>,
+    /// A model of `llm.generate`; `*` is every one
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
+    /// A command of `shell.exec`, by its id
+    #[arg(long, value_name = "ID")]
+    command: Vec<String>,
+    /// A secret that steps may name; `*` is every one
+    #[arg(long, value_name = "NAME")]
+    secret: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Grant {
+    name: String,
+    #[command(flatten)]
+    granted: Granted,
+    /// Take these away instead
+    #[arg(long)]
+    revoke: bool,
+}
+
+impl Granted {
+    fn change(&self, grants: &mut Grants, revoke: bool) {
+        let lists = [
+            (&self.tool, &mut grants.tools),
+            (&self.channel, &mut grants.channels),
+            (&self.model, &mut grants.models),
+            (&self.command, &mut grants.commands),
+            (&self.secret, &mut grants.secrets),
+        ];
+        for (named, granted) in lists {
+            granted.retain(|it| !named.contains(it));
+            if !revoke {
+                granted.extend(named.iter().cloned());
+            }
+        }
+    }
+}
+
 pub(crate) async fn agent(session: &Session, verb: &Agent, out: Out) -> Result<(), Failure> {
     match verb {
         Agent::Add(options) => add(session, options, out).await,
+        Agent::Grant(options) => grant(session, options, out).await,
         Agent::List => list(session, out).await,
         Agent::Revoke { name } => {
             let id = session.store.revoke_agent(name).await?;
@@ -91,7 +138,8 @@ async fn add(session: &Session, options: &Add, out: Out) -> Result<(), Failure> 
     let token = if let Some(label) = &options.label {
         store.add_token(&options.name, label, &scopes, expires_at).await?
     } else {
-        let grants = Grants { tools: options.tool.clone(), secrets: options.secret.clone(), ..Grants::default() };
+        let mut grants = Grants::default();
+        options.granted.change(&mut grants, false);
         let zone = timezone.as_ref().map(Zone::name);
         store.add_agent(&options.name, zone, &grants, &scopes, expires_at).await?.1
     };
@@ -112,6 +160,34 @@ async fn add(session: &Session, options: &Add, out: Out) -> Result<(), Failure> 
     out.line(&token.text)
 }
 
+async fn grant(session: &Session, options: &Grant, out: Out) -> Result<(), Failure> {
+    let (granted, revoke) = (options.granted.clone(), options.revoke);
+    let change = move |grants: &mut Grants| granted.change(grants, revoke);
+    let grants = session.store.change_grants(&options.name, change).await?;
+    if out.is_json() {
+        return out.json(&json!({ "agent": options.name, "grants": grants }));
+    }
+    let what = told(&grants);
+    out.line(format!(
+        "agent `{}` may use {}",
+        options.name,
+        if what.is_empty() { "the built-in actions only" } else { &what }
+    ))
+}
+
+/// What is granted, for people.
+fn told(grants: &Grants) -> String {
+    let everything = grants.all.then(|| "everything configured".to_owned());
+    let lists = [
+        ("channel", &grants.channels),
+        ("model", &grants.models),
+        ("command", &grants.commands),
+        ("secret", &grants.secrets),
+    ];
+    let named = lists.into_iter().flat_map(|(what, names)| names.iter().map(move |name| format!("{what}:{name}")));
+    everything.into_iter().chain(grants.tools.iter().cloned()).chain(named).collect::<Vec<_>>().join(", ")
+}
+
 async fn list(session: &Session, out: Out) -> Result<(), Failure> {
     let agents = session.store.list_agents().await?;
     if out.is_json() {
@@ -120,9 +196,7 @@ async fn list(session: &Session, out: Out) -> Result<(), Failure> {
     let now = session.store.now().await?;
     let mut rows = Vec::new();
     for agent in &agents {
-        let secrets = agent.grants.secrets.iter().map(|name| format!("secret {name}"));
-        let granted: Vec<_> = agent.grants.tools.iter().cloned().chain(secrets).collect();
-        let granted = if agent.grants.all { "everything configured".to_owned() } else { granted.join(", ") };
+        let granted = told(&agent.grants);
         let zone = agent.timezone.clone().unwrap_or_default();
         let row = |label: &str, scopes: String, state: &str| {
             vec![agent.name.clone(), zone.clone(), granted.clone(), label.to_owned(), scopes, state.to_owned()]

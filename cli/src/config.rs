@@ -11,6 +11,7 @@ use ordinaut_store::embedded::{ConfigFile, Layout, ServiceUnits};
 use ordinaut_store::secrets::KeySource;
 
 use crate::failure::{Exit, Failure};
+use crate::operator_file;
 
 /// Everything the command line can be told besides its arguments.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub(crate) struct Config {
     /// Where a service that keeps the set up may be installed.
     pub(crate) units: ServiceUnits,
     pub(crate) file_exists: bool,
+    /// The file of MCP servers.
+    pub(crate) mcp_servers: PathBuf,
     /// A database of the operator's own; without it, the embedded set.
     pub(crate) database_url: Option<String>,
     pub(crate) redis_url: Option<String>,
@@ -70,6 +73,8 @@ impl Config {
                     .mend("write a name such as Europe/Chisinau in ORDINAUT_TIMEZONE or as `timezone` in the file")
             })?),
         };
+        let in_executor = settings.as_ref().and_then(|table| table.get("executor")?.get("mcp_servers")?.as_str());
+        let mcp_servers = lookup("ORDINAUT_MCP_SERVERS").map(PathBuf::from).or_else(|| in_executor.map(PathBuf::from));
         let database_url = text("DATABASE_URL", "database_url")?;
         let in_file = settings.as_ref().and_then(|table| table.get("secret_key_file")).and_then(toml::Value::as_str);
         let named = [lookup("ORDINAUT_SECRET_KEY"), lookup("ORDINAUT_SECRET_KEY_FILE")];
@@ -82,6 +87,7 @@ impl Config {
             &layout.config_dir,
         );
         Ok(Self {
+            mcp_servers: mcp_servers.unwrap_or_else(|| layout.config_dir.join("mcp-servers.json")),
             database_url,
             keys,
             keys_are_ignored,
@@ -131,7 +137,10 @@ fn read_file(file: &ConfigFile) -> Result<Option<toml::Table>, Failure> {
     })?;
     let Some(text) = text else { return Ok(None) };
     let table = text.parse::<toml::Table>();
-    table.map(Some).map_err(|error| Failure::new(Exit::Refused, format!("{path} is no TOML: {error}")))
+    table.map(Some).map_err(|error| {
+        let why = operator_file::syntax(&text, &error);
+        Failure::new(Exit::Refused, format!("{path}: {why}"))
+    })
 }
 
 /// A URL without what only its owner should read: user, password, and the values of its parameters but paths.

@@ -1,5 +1,6 @@
 //! `doctor`: what is configured, what answers, and what to do about the rest. Starts and changes nothing.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _,
 use crate::{
     config::{Config, redacted},
     failure::{Exit, Failure, chain},
+    operator_file,
     out::Out,
     session::{Session, running_url},
     times::machine_zone,
@@ -48,6 +50,7 @@ pub(crate) async fn doctor(config: &Config, out: Out) -> Result<ExitCode, Failur
     let mut findings = Findings::default();
     installation(config, &mut findings);
     configuration(config, &mut findings);
+    operator(config, &mut findings);
     match &config.database_url {
         None => embedded_set(config, &mut findings).await,
         Some(url) => database(config, url, &mut findings).await,
@@ -128,6 +131,36 @@ fn configuration(config: &Config, findings: &mut Findings) {
     for (name, value) in &config.variables {
         let shown = if name.ends_with("_URL") { redacted(value) } else { shown(name, value) };
         findings.good(name, shown);
+    }
+}
+
+/// What steps may name of the operator's. A mistake here stops nothing: executors go on with what the file said before.
+fn operator(config: &Config, findings: &mut Findings) {
+    let text = match operator_file::read(&config.file) {
+        Ok(text) => text.unwrap_or_default(),
+        Err(failure) => return findings.wrong("operator's tables", failure.to_text(), "let its owner read it"),
+    };
+    match operator_file::judge(&text) {
+        Ok(tables) => {
+            let counts = [
+                (tables.channels.len(), "channels"),
+                (tables.models.len(), "models"),
+                (tables.commands.len(), "commands"),
+            ];
+            findings.good("operator's tables", counts.map(|(count, what)| format!("{count} {what}")).join(", "));
+        }
+        Err(mistakes) => findings.wrong(
+            "operator's tables",
+            mistakes.join("; "),
+            "mend ordinaut.toml; executors that run keep what it said before, and none starts until then",
+        ),
+    }
+    if let Ok(found) = std::fs::metadata(&config.file)
+        && found.permissions().mode() & 0o077 != 0
+        && !text.is_empty()
+    {
+        let mend = format!("it may hold credentials: chmod 600 {}", config.file.display());
+        findings.wrong("ordinaut.toml", "others on this machine can read it", mend);
     }
 }
 

@@ -2,19 +2,24 @@
 
 mod agent;
 mod apply;
+mod channel;
 mod claude_config;
 mod config;
+mod credential;
 mod doctor;
 mod down;
 mod export;
 mod failure;
 mod gate;
 mod inbox;
+mod llm;
 mod next;
+mod operator_file;
 mod out;
 mod run;
 mod runs;
 mod secret;
+mod server;
 mod service;
 mod session;
 mod status;
@@ -22,6 +27,7 @@ mod supervise;
 mod tasks;
 mod timeline;
 mod times;
+mod trial;
 mod up;
 
 use std::process::ExitCode;
@@ -87,6 +93,15 @@ enum Command {
     /// Agents that reach Ordinaut over HTTP, and their tokens
     #[command(subcommand)]
     Agent(agent::Agent),
+    /// Where steps may send messages to people
+    #[command(subcommand)]
+    Channel(channel::Channel),
+    /// Language models that steps may ask
+    #[command(subcommand)]
+    Llm(llm::Llm),
+    /// MCP servers whose tools steps may use
+    #[command(subcommand)]
+    Server(server::Server),
     /// Have the machine keep Ordinaut up
     #[command(subcommand)]
     Service(service::Service),
@@ -157,6 +172,9 @@ async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode
             }
             secret::secret(&open().await?, &config, &verb, out).await?;
         }
+        Command::Channel(verb) => channel::channel(&config, agent, &verb, out).await?,
+        Command::Llm(verb) => llm::llm(&config, agent, &verb, out).await?,
+        Command::Server(verb) => server::server(&config, agent, &verb, out).await?,
         Command::ClaudeConfig => claude_config::claude_config(&config, out)?,
         Command::Doctor => return doctor::doctor(&config, out).await,
         Command::Next(_) | Command::Supervise => unreachable!("seen to before arguments are parsed"),

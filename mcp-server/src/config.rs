@@ -105,11 +105,19 @@ impl Mcp {
     }
 }
 
+/// What is wrong with the file, and in which line.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or_else(String::new, |before| format!(" in line {}", before.matches('\n').count() + 1));
+    format!("{}{line}", error.message())
+}
+
 /// Why there is no [`Config`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("ordinaut.toml cannot be read")]
-    File(#[source] Box<toml::de::Error>),
+    /// In our own words: the parser's quote the line, which may hold a credential.
+    #[error("ordinaut.toml cannot be read: {0}")]
+    File(String),
     #[error("the configuration has mistakes:\n{}", .0.join("\n"))]
     Invalid(Vec<String>),
 }
@@ -120,8 +128,8 @@ impl Config {
     /// # Errors
     /// The file is no TOML of the right shape, or values make no sense; all of them are told.
     pub fn read(file: Option<&str>, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut config: Self =
-            toml::from_str(file.unwrap_or_default()).map_err(|error| ConfigError::File(Box::new(error)))?;
+        let text = file.unwrap_or_default();
+        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::File(syntax(text, &error)))?;
         let mut mistakes = config.overrule(environment);
         let path_end = config.mcp.base_path.trim_end_matches('/').len();
         config.mcp.base_path.truncate(path_end);

@@ -1,7 +1,9 @@
 //! `list_actions`: what a step may use, and the guide to pipelines.
 
+use std::collections::BTreeMap;
+
 use ordinaut_schema::{
-    action::{Catalogue, Descriptor, Effect, built_in, split_tool},
+    action::{Catalogue, Descriptor, Effect, Need, built_in, needs_grants, split_tool},
     fault::nearest,
 };
 use rmcp::handler::server::router::tool::ToolRouter;
@@ -58,12 +60,16 @@ async fn list_actions(mut call: Call) -> Result<Answer, ToolError> {
     if !topic.is_empty() {
         return Ok(Answer::new().with("guide", guide::TEXT).line(guide::TEXT));
     }
-    // Built-in actions are known before the services are.
-    if let Some(action) = built_in().iter().find(|action| Some(&action.name) == name.as_ref()) {
+    // Built-in actions are known before the services are, but for what the operator offers to them.
+    let known = built_in().iter().find(|action| Some(&action.name) == name.as_ref());
+    if let Some(action) = known.filter(|action| !needs_grants(&action.name)) {
         return Ok(one(action, false));
     }
     let desk = call.desk().await?;
     let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
+    if let Some(action) = known {
+        return Ok(with_offered(one(action, false), action, &catalogue));
+    }
     match name {
         Some(name) => match catalogue.find(&name) {
             Some(action) => Ok(one(action, true)),
@@ -94,6 +100,41 @@ fn one(action: &Descriptor, foreign: bool) -> Answer {
         .map(|(name, value)| format!("{name}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
         .collect();
     Answer::new().with("action", Value::Object(shown)).lines(lines)
+}
+
+/// What the operator offers to an action, as far as this agent may use it.
+fn with_offered(answer: Answer, action: &Descriptor, catalogue: &Catalogue) -> Answer {
+    let Catalogue { offered, grants, .. } = catalogue;
+    let granted = |entries: &BTreeMap<String, String>, need: fn(String) -> Need| -> Map<String, Value> {
+        let may = entries.iter().filter(|(name, _)| grants.allow(&need((*name).clone())));
+        may.map(|(name, about)| (name.clone(), json!(about))).collect()
+    };
+    let (field, entries, command) = match action.name.as_str() {
+        "notify.send" => {
+            let mut channels = offered.channels.clone();
+            channels.entry("me".to_owned()).or_insert_with(|| "inbox".to_owned());
+            ("channels", granted(&channels, Need::Channel), "ordinaut channel add")
+        }
+        "llm.generate" => ("models", granted(&offered.models, |name| Need::Model(Some(name))), "ordinaut llm add"),
+        "shell.exec" => {
+            ("commands", granted(&offered.commands, Need::Command), "a `[shell.<id>]` table in ordinaut.toml")
+        }
+        _ => return answer,
+    };
+    let line = if entries.is_empty() {
+        format!(
+            "{field}: none that this agent may use; a person adds one with {command}, or grants it with ordinaut agent grant"
+        )
+    } else {
+        format!("{field}: {}", Value::Object(entries.clone()))
+    };
+    let default = offered.default_model.as_ref().filter(|name| field == "models" && entries.contains_key(*name));
+    let chosen = default.map(|name| format!("default_model: {name}")).unwrap_or_default();
+    answer
+        .with("default_model", default.map_or(Value::Null, |name| json!(name)))
+        .with(field, entries)
+        .line(line)
+        .line(chosen)
 }
 
 fn all(catalogue: &Catalogue, from: usize) -> Answer {

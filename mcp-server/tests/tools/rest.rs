@@ -5,6 +5,7 @@ use ordinaut_mcp::{
     server::{OrdinautServer, Zones},
     telemetry::Metrics,
 };
+use ordinaut_schema::action::{Grants, Offered};
 use ordinaut_store::{Caller, inbox::NewMessage};
 use serde_json::{Value, json};
 
@@ -53,6 +54,36 @@ async fn actions_are_listed_and_an_unknown_one_names_the_near_one() {
     let refused = chat.refused("list_actions", json!({ "name": "http.gett" })).await;
     assert_eq!(refused.code(), "unknown_action");
     assert!(refused.text.contains("`http.get`"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn an_action_that_uses_what_the_operator_offers_shows_what_this_agent_may_name() {
+    let chat = Chat::start().await;
+    let offered = Offered {
+        channels: [("ops".to_owned(), "slack".to_owned())].into(),
+        models: [("home".to_owned(), "small".to_owned())].into(),
+        default_model: Some("home".to_owned()),
+        ..Offered::default()
+    };
+    chat.store.executor.set_offered(&offered).await.unwrap();
+    let notify = chat.ok("list_actions", json!({ "name": "notify.send" })).await;
+    assert_eq!(notify["channels"], json!({ "ops": "slack", "me": "inbox" }));
+    assert_eq!(notify["action"]["input_schema"]["required"], json!(["channel", "text"]));
+    let asks = chat.ok("list_actions", json!({ "name": "llm.generate" })).await;
+    assert_eq!((&asks["models"], &asks["default_model"]), (&json!({ "home": "small" }), &json!("home")));
+
+    chat.store.executor.change_grants("local", |grants| *grants = Grants::default()).await.unwrap();
+    let nothing = chat.call("list_actions", json!({ "name": "notify.send" })).await;
+    assert_eq!(nothing.content["channels"], json!({}));
+    assert!(nothing.text.contains("ordinaut agent grant"), "{}", nothing.text);
+    let tell = json!({ "pipeline": [{ "uses": "notify.send", "with": { "channel": "opps", "text": "x" } }] });
+    let refused = chat.refused("create_task", task("Tell", tell)).await;
+    assert_eq!(refused.faults(), [("$.pipeline[0].with.channel", "not_configured")]);
+    assert!(
+        refused.text.contains("there is me, ops") && refused.text.contains("ordinaut channel add"),
+        "{}",
+        refused.text
+    );
 }
 
 #[tokio::test]
