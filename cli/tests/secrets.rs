@@ -169,7 +169,13 @@ fn definition(title: &str, mirror: SocketAddr, path: &str) -> Value {
 
 async fn dump(lab: &Lab) -> String {
     let found = PostgresBinaries::find(Some(&path()), Path::new("/nowhere")).unwrap();
-    let output = Command::new(found.postgres.with_file_name("pg_dump")).arg(&lab.database.url).output().await.unwrap();
+    // libpq takes no parameter that is the driver's own.
+    let (address, parameters) = lab.database.url.split_once('?').unwrap_or((&lab.database.url, ""));
+    let known = parameters
+        .split('&')
+        .filter(|it| ["host=", "port=", "user=", "dbname="].iter().any(|name| it.starts_with(name)));
+    let url = format!("{address}?{}", known.collect::<Vec<_>>().join("&"));
+    let output = Command::new(found.postgres.with_file_name("pg_dump")).arg(url).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
