@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use ordinaut_schema::time::Zone;
 use ordinaut_store::embedded::Layout;
 
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    supervise::{DEFAULT_MCP_PORT, MCP_ADDRESS_VARIABLE},
+};
 
 /// Everything the command line can be told besides its arguments.
 #[derive(Debug, Clone)]
@@ -24,6 +27,9 @@ pub(crate) struct Config {
     pub(crate) redis_url: Option<String>,
     /// `ORDINAUT_TIMEZONE`.
     pub(crate) timezone: Option<Zone>,
+    /// Where people reach `ordinaut-mcp http`, for the links they are given: `ORDINAUT_PUBLIC_URL`, or as `public_url` in
+    /// the file; by default, where it listens on this machine.
+    pub(crate) public_url: String,
     /// This program.
     pub(crate) ordinaut: PathBuf,
     /// Every variable of ours that is set, for `doctor`.
@@ -67,7 +73,12 @@ impl Config {
                     .mend("write a name such as Europe/Chisinau in ORDINAUT_TIMEZONE or as `timezone` in the file")
             })?),
         };
+        let public_url = match text("ORDINAUT_PUBLIC_URL", "public_url")? {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", address_of_mcp(lookup(MCP_ADDRESS_VARIABLE), settings.as_ref())),
+        };
         Ok(Self {
+            public_url,
             database_url: text("DATABASE_URL", "database_url")?,
             redis_url: text("REDIS_URL", "redis_url")?,
             timezone,
@@ -93,6 +104,15 @@ impl Config {
         let message = format!("{} is missing; it belongs beside `ordinaut`", program.display());
         Err(Failure::new(Exit::Missing, message).mend("build all of it: `./just build`, or `cargo build --workspace`"))
     }
+}
+
+/// Where `ordinaut-mcp http` listens, with the path under which a proxy shows it.
+fn address_of_mcp(variable: Option<OsString>, settings: Option<&toml::Table>) -> String {
+    let mcp = settings.and_then(|table| table.get("mcp"));
+    let named = |key: &str| mcp.and_then(|mcp| mcp.get(key)).and_then(toml::Value::as_str).map(str::to_owned);
+    let address = variable.and_then(|address| address.into_string().ok()).or_else(|| named("listen"));
+    let address = address.unwrap_or_else(|| format!("127.0.0.1:{DEFAULT_MCP_PORT}"));
+    format!("{address}{}", named("base_path").unwrap_or_default().trim_end_matches('/'))
 }
 
 fn ours(variables: &BTreeMap<OsString, OsString>) -> BTreeMap<String, String> {
