@@ -122,14 +122,11 @@ fn lines(value: &Value) -> Vec<String> {
             lines.push(format!("{}: {}", clean(name), clean(&field.to_string())));
         }
     }
-    match items {
-        Some(items) => {
-            lines.extend(items.iter().enumerate().map(|(n, item)| format!("{}. {}", n + 1, clean(&item.to_string()))));
-        }
-        None => {
-            let text = value.as_str().map_or_else(|| serde_json::to_string_pretty(value), |text| Ok(text.to_owned()));
-            lines.extend(text.unwrap_or_default().lines().map(clean));
-        }
+    if let Some(items) = items {
+        lines.extend(items.iter().enumerate().map(|(n, item)| format!("{}. {}", n + 1, clean(&item.to_string()))));
+    } else {
+        let text = value.as_str().map_or_else(|| serde_json::to_string_pretty(value), |text| Ok(text.to_owned()));
+        lines.extend(text.unwrap_or_default().lines().map(clean));
     }
     lines
 }

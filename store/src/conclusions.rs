@@ -23,7 +23,7 @@ use crate::{
     inbound::trigger_own,
     outbox::{Told, tell},
     runs::cancel_sub_runs,
-    waking::wake_run,
+    waking::wake_runs,
 };
 
 /// One attempt's end.
@@ -93,12 +93,9 @@ impl Store {
     /// # Errors
     /// The transaction failed as a whole: nothing was written. The caller halves the batch to find the row at fault.
     pub async fn conclude_runs(&self, conclusions: Vec<Conclusion>) -> Result<Vec<Written>, StoreError> {
-        let (written, woke) = self
-            .transaction("conclude runs", move |mut tx| async move {
-                let concluded = conclude(&mut tx, conclusions).await?;
-                Ok((concluded, tx))
-            })
-            .await?;
+        let concluding = self
+            .transaction("conclude runs", move |mut tx| async move { Ok((conclude(&mut tx, conclusions).await?, tx)) });
+        let (written, woke) = concluding.await?;
         if woke {
             self.wakeups.hint(jiff::Timestamp::UNIX_EPOCH);
         }
@@ -337,13 +334,10 @@ async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended]) -> Result
     .fetch_all(&mut **tx)
     .await
     .doing("write runs to history")?;
-    for parent in &parents {
-        wake_run(tx, RunId::from_uuid(*parent)).await?;
-    }
+    wake_runs(tx, &parents).await?;
     // A timeline without `task.run` started none; an empty one is in the journal, which is gone.
     let starts = |it: &&Ended| it.steps.is_empty() || it.steps.iter().any(|step| step.uses == "task.run");
-    let starters: Vec<RunId> = ended.iter().filter(starts).map(|it| it.run).collect();
-    cancel_sub_runs(tx, &starters).await?;
+    cancel_sub_runs(tx, &ended.iter().filter(starts).map(|it| it.run).collect::<Vec<_>>()).await?;
 
     let told: Vec<Told> = ended.iter().map(told_of).collect();
     tell(tx, &told).await?;
