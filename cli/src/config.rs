@@ -12,6 +12,7 @@ use ordinaut_store::secrets::KeySource;
 
 use crate::failure::{Exit, Failure};
 use crate::operator_file;
+use crate::supervise::{DEFAULT_MCP_PORT, MCP_ADDRESS_VARIABLE};
 
 /// Everything the command line can be told besides its arguments.
 #[derive(Debug, Clone)]
@@ -31,6 +32,9 @@ pub(crate) struct Config {
     pub(crate) keys: KeySource,
     /// The environment names a key, and the embedded set has its configuration from files only.
     pub(crate) keys_are_ignored: bool,
+    /// Where people reach `ordinaut-mcp http`, for the links they are given: `ORDINAUT_PUBLIC_URL`, or as `public_url` in
+    /// the file; by default, where it listens on this machine.
+    pub(crate) public_url: String,
     /// This program.
     pub(crate) ordinaut: PathBuf,
     /// Every variable of ours that is set, for `doctor`.
@@ -73,6 +77,10 @@ impl Config {
                     .mend("write a name such as Europe/Chisinau in ORDINAUT_TIMEZONE or as `timezone` in the file")
             })?),
         };
+        let public_url = match text("ORDINAUT_PUBLIC_URL", "public_url")? {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", address_of_mcp(lookup(MCP_ADDRESS_VARIABLE), settings.as_ref())),
+        };
         let in_executor = settings.as_ref().and_then(|table| table.get("executor")?.get("mcp_servers")?.as_str());
         let mcp_servers = lookup("ORDINAUT_MCP_SERVERS").map(PathBuf::from).or_else(|| in_executor.map(PathBuf::from));
         let database_url = text("DATABASE_URL", "database_url")?;
@@ -89,6 +97,7 @@ impl Config {
         Ok(Self {
             mcp_servers: mcp_servers.unwrap_or_else(|| layout.config_dir.join("mcp-servers.json")),
             database_url,
+            public_url,
             keys,
             keys_are_ignored,
             redis_url: text("REDIS_URL", "redis_url")?,
@@ -115,6 +124,15 @@ impl Config {
         let message = format!("{} is missing; it belongs beside `ordinaut`", program.display());
         Err(Failure::new(Exit::Missing, message).mend("build all of it: `./just build`, or `cargo build --workspace`"))
     }
+}
+
+/// Where `ordinaut-mcp http` listens, with the path under which a proxy shows it.
+fn address_of_mcp(variable: Option<OsString>, settings: Option<&toml::Table>) -> String {
+    let mcp = settings.and_then(|table| table.get("mcp"));
+    let named = |key: &str| mcp.and_then(|mcp| mcp.get(key)).and_then(toml::Value::as_str).map(str::to_owned);
+    let address = variable.and_then(|address| address.into_string().ok()).or_else(|| named("listen"));
+    let address = address.unwrap_or_else(|| format!("127.0.0.1:{DEFAULT_MCP_PORT}"));
+    format!("{address}{}", named("base_path").unwrap_or_default().trim_end_matches('/'))
 }
 
 fn ours(variables: &BTreeMap<OsString, OsString>) -> BTreeMap<String, String> {

@@ -24,7 +24,7 @@ Exit codes:
   1  failed: the run failed, or something unforeseen
   2  the command line or a definition was refused; nothing was stored
   3  something is missing on this machine (PostgreSQL, Redis, a program of Ordinaut's)
-  4  no such task, run, agent or secret
+  4  no such task, run, approval, agent or secret
   5  Ordinaut, or the database it was pointed at, is not running
   6  waited as long as it was told, and it is not over";
 
@@ -146,6 +146,12 @@ impl From<StoreError> for Failure {
             }
             StoreError::TaskNotFound { .. } => Self::new(Exit::NotFound, text).mend("`ordinaut tasks` lists them"),
             StoreError::RunNotFound(_) => Self::new(Exit::NotFound, text).mend("`ordinaut runs` lists them"),
+            StoreError::ApprovalNotFound(_) => {
+                Self::new(Exit::NotFound, text).mend("`ordinaut approve` lists what waits")
+            }
+            StoreError::ApprovalRefused { .. } => {
+                Self::new(Exit::Refused, text).mend("`ordinaut approve` lists what waits, as it is now")
+            }
             StoreError::RequestUsed { .. } => Self::new(Exit::Refused, text).mend("draw a new request id"),
             StoreError::AgentNotFound(_) => {
                 Self::new(Exit::NotFound, text).mend("`ordinaut agent list` lists them, `ordinaut agent add` makes one")

@@ -2,6 +2,7 @@
 
 mod agent;
 mod apply;
+mod approve;
 mod channel;
 mod claude_config;
 mod config;
@@ -84,6 +85,8 @@ enum Command {
     Run(run::Run),
     /// Read the messages that tasks left
     Inbox(inbox::Inbox),
+    /// Decide what runs ask a person: without an id, list what waits; with one, approve or reject it
+    Approve(approve::Approve),
     /// Show what a schedule means and when it is due; needs no database
     Next(next::NextArgs),
     /// Stop every task at its next step, until `resume-all`
@@ -161,6 +164,7 @@ async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode
         Command::Runs(options) => runs::runs(&open().await?, &options, out).await?,
         Command::Run(options) => return run::run(&open().await?, &options, out).await,
         Command::Inbox(options) => inbox::inbox(&open().await?, &options, out).await?,
+        Command::Approve(options) => approve::approve(&open().await?, &config, agent, &options, out).await?,
         Command::PauseAll => gate::shut(&open().await?, agent, out).await?,
         Command::ResumeAll => gate::open(&open().await?, agent, out).await?,
         Command::Agent(verb) => agent::agent(&open().await?, &verb, out).await?,

@@ -15,7 +15,7 @@ use crate::{
     failure::{Exit, Failure},
     out::{Out, cut, note},
     session::Session,
-    timeline::{show, state_line, to_json},
+    timeline::{show, state_line, to_json, waits},
     times::{between, local, took},
 };
 
@@ -112,7 +112,7 @@ fn why(run: &RunRecord) -> String {
         (Some(error), _, _) => error.message.clone(),
         (None, Some(reason), Some((_, count))) => format!("{reason} ({count} occurrences)"),
         (None, Some(reason), None) => reason.to_string(),
-        (None, None, _) => String::new(),
+        (None, None, _) => run.waiting.as_ref().map_or_else(String::new, waits),
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn step_line(step: &StepRecord) -> String {
     let said = match (&step.error, step.state) {
         (Some(error), _) => format!("{}: {}", error.kind, error.message),
         (None, StepState::Skipped) => "skipped: its condition does not hold".to_owned(),
+        (None, StepState::Started) if step.is_parked() => waits(&step.output),
         (None, StepState::Started) => "running".to_owned(),
         (None, _) => compact(&step.output),
     };
@@ -55,13 +56,24 @@ fn compact(value: &Value) -> String {
     }
 }
 
+/// What a parked step waits for.
+pub(crate) fn waits(waiting: &Value) -> String {
+    let word = |name: &str| waiting.get(name).and_then(Value::as_str).unwrap_or_default();
+    match word("waiting_for") {
+        "approval" => format!("waits for your approval until {}; `ordinaut approve` lists it", word("until")),
+        "instant" => format!("waits until {}", word("until")),
+        "run" => format!("waits for run {} of \"{}\"", word("run"), word("title")),
+        other => format!("waits for {other}"),
+    }
+}
+
 /// How a run stands, in one line.
 pub(crate) fn state_line(run: &RunRecord) -> String {
     let reason = match (&run.error, run.skip_reason) {
         (Some(error), _) if error.step.is_empty() => format!(": {}: {}", error.kind, error.message),
         (Some(error), _) => format!(": step `{}`: {}: {}", error.step, error.kind, error.message),
         (None, Some(reason)) => format!(": {reason}"),
-        (None, None) => String::new(),
+        (None, None) => run.waiting.as_ref().map_or_else(String::new, |waiting| format!(": {}", waits(waiting))),
     };
     let time = match (run.started_at, run.finished_at) {
         (Some(from), Some(to)) => format!(" in {}", took(between(from, to))),
@@ -123,6 +135,7 @@ pub(crate) fn to_json(run: &RunRecord) -> Value {
         "output": run.output,
         "steps": run.steps,
         "event": run.event,
+        "waiting": run.waiting,
     })
 }
 

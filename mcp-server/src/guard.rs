@@ -60,6 +60,14 @@ pub(crate) async fn check_address(State(guard): State<Guard>, request: Request, 
     }
 }
 
+/// For pages of this server's own: a form on them comes from themselves, or from nowhere that a browser would name.
+pub(crate) async fn check_page(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match guard.rules.check_page(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
 /// All of it.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     if let Err(refusal) = guard.rules.check_address(request.uri(), request.headers()) {
@@ -96,7 +104,19 @@ impl Guard {
 }
 
 impl Rules {
-    fn check_address(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn check_page(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let host = self.check_host(uri, headers)?;
+        for origin in headers.get_all(header::ORIGIN) {
+            let text = String::from_utf8_lossy(origin.as_bytes());
+            let from = text.split_once("://").and_then(|(_scheme, authority)| Host::parse(authority));
+            if from.as_ref() != Some(&host) {
+                return Err(Refusal::Origin(text.into_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<Host, Refusal> {
         // HTTP/2 has the name in `:authority`, which is the URI's.
         let host = match headers.get(header::HOST) {
             Some(value) => value.to_str().ok().and_then(Host::parse),
@@ -106,6 +126,11 @@ impl Rules {
         if !self.hosts.iter().any(|allowed| allowed.covers(&host)) {
             return Err(Refusal::Host(host.to_string()));
         }
+        Ok(host)
+    }
+
+    fn check_address(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.check_host(uri, headers)?;
         let mut origins = headers.get_all(header::ORIGIN).iter();
         match (origins.next(), origins.next()) {
             (None, _) => Ok(()),

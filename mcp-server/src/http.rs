@@ -1,4 +1,4 @@
-//! The HTTP application: both MCP transports behind one guard, health, metrics, and an orderly end.
+//! The HTTP application: both MCP transports behind one guard, the pages of approvals, health, metrics, and an orderly end.
 //!
 //! The end has two limits. Until the first, no connection is accepted, streams without a call in hand end, and calls
 //! in hand are answered; at the first, what is left is cut; at the second, whoever does not read is left behind.
@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
+    approvals::{self, Pages},
     auth::Authenticate,
     backend::Backend,
     config::Mcp,
@@ -92,6 +93,7 @@ impl HttpServer {
             streamable::Ends { drain: drain.clone(), abort: abort.clone() },
             in_hand.clone(),
         );
+        let pages = Pages { backend: backend.clone(), body_timeout: config.body_timeout };
         let health = Health { backend, drain: drain.clone() };
 
         let transports = Router::new()
@@ -100,6 +102,7 @@ impl HttpServer {
             .with_state(sse)
             .merge(Router::new().route("/mcp", any(streamable::serve)).with_state(streamable))
             .layer(from_fn_with_state(guard.clone(), guard::check));
+        let approvals = approvals::routes(pages).layer(from_fn_with_state(guard.clone(), guard::check_page));
         let metrics = Router::new()
             .route("/metrics", get(show_metrics))
             .with_state(metrics)
@@ -109,7 +112,7 @@ impl HttpServer {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(readiness))
             .with_state(health);
-        let routes = transports.merge(metrics).merge(probes).layer(DefaultBodyLimit::disable());
+        let routes = transports.merge(approvals).merge(metrics).merge(probes).layer(DefaultBodyLimit::disable());
         Self {
             router: under(&config.base_path, routes),
             drain,

@@ -11,12 +11,14 @@
 //! - [`server`]: the MCP server itself, the same on every transport
 //! - `guide`: how tasks are written, told to models
 //! - `tools`: what an assistant can ask for; `resources`, `prompts`: what it can read, and how a person may begin
+//! - `approvals`: the page behind an approval's link
 //! - [`auth`], [`guard`]: what an HTTP request must show before it reaches a transport
 //! - [`quota`]: how many sessions there may be, and how fast they may be opened
 //! - [`streamable`], [`sse`], [`stdio`]: the transports
 //! - [`http`]: the HTTP application, and its orderly end
 //! - [`telemetry`]: metrics for Prometheus; logs and traces are `ordinaut_telemetry`'s
 
+mod approvals;
 pub mod auth;
 pub mod backend;
 pub mod bring_up;

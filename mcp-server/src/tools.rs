@@ -6,10 +6,11 @@
 //!
 //! - `call`, `arguments`, `answer`, `refusals`: what every tool is made of
 //! - `schema`: the input schemas' words; `show`: tasks and runs as answers show them; `untrusted`: foreign text
-//! - `tasks` (with `create`, `update`, `standing`), `runs` (with `wait`), `schedules`, `actions`, `events`, `inbox`
+//! - `tasks` (with `create`, `update`, `standing`), `runs` (with `wait`), `schedules`, `actions`, `events`, `inbox`, `approvals`
 
 mod actions;
 mod answer;
+mod approvals;
 mod arguments;
 mod call;
 mod events;
@@ -37,9 +38,15 @@ use rmcp::{
 };
 use serde_json::Value;
 
-use crate::{error::ToolError, principal::Scope, server::OrdinautServer};
+use crate::{
+    error::ToolError,
+    principal::{Principal, Scope},
+    server::OrdinautServer,
+};
 
 use self::{answer::Answer, call::Call};
+
+pub(crate) use self::untrusted::visible;
 
 /// What clients are told of a tool, and what it takes to call it.
 struct Spec {
@@ -84,6 +91,7 @@ pub(crate) fn router() -> ToolRouter<OrdinautServer> {
     actions::add(&mut router);
     events::add(&mut router);
     inbox::add(&mut router);
+    approvals::add(&mut router);
     router
 }
 
@@ -120,8 +128,29 @@ pub(crate) async fn task_titles(
     tasks::titles(&Call::new(server.clone(), context, None).from(principal), cursor).await
 }
 
-/// A tool as the router keeps it: scope checked first, refusals turned into results, `now` on either.
+/// Who may call a tool at all.
+type Admit = fn(&OrdinautServer, &RequestContext<RoleServer>, Scope) -> Result<Principal, ToolError>;
+
+/// A tool for those whose token has its scope.
 fn add_tool<F, A>(router: &mut ToolRouter<OrdinautServer>, spec: Spec, act: F)
+where
+    F: Fn(Call) -> A + Send + Sync + Copy + 'static,
+    A: Future<Output = Result<Answer, ToolError>> + Send + 'static,
+{
+    add_admitting(router, spec, OrdinautServer::principal_with, act);
+}
+
+/// A tool that judges by itself who may do what with it.
+fn add_tool_for_all<F, A>(router: &mut ToolRouter<OrdinautServer>, spec: Spec, act: F)
+where
+    F: Fn(Call) -> A + Send + Sync + Copy + 'static,
+    A: Future<Output = Result<Answer, ToolError>> + Send + 'static,
+{
+    add_admitting(router, spec, |server, context, _scope| server.principal(context), act);
+}
+
+/// A tool as the router keeps it: the caller judged first, refusals turned into results, `now` on either.
+fn add_admitting<F, A>(router: &mut ToolRouter<OrdinautServer>, spec: Spec, admit: Admit, act: F)
 where
     F: Fn(Call) -> A + Send + Sync + Copy + 'static,
     A: Future<Output = Result<Answer, ToolError>> + Send + 'static,
@@ -133,15 +162,16 @@ where
         .with_annotations(kind.annotations(title));
     router.add_route(ToolRoute::new_dyn(tool, move |context: ToolCallContext<'_, OrdinautServer>| {
         Box::pin(async move {
-            let principal = context.service.principal_with(&context.request_context, scope);
-            let call = Call::new(context.service.clone(), context.request_context, context.arguments);
+            let principal = admit(context.service, &context.request_context, scope);
+            let call = Call::new(context.service.clone(), context.request_context, context.arguments)
+                .answering(context.input_responses);
             let clock = call.clock();
             let answered = match principal {
                 Ok(principal) => act(call.from(principal)).await,
                 Err(refusal) => Err(refusal),
             };
             match answered {
-                Ok(answer) => Ok(answer.into_result(&clock.moment()).into()),
+                Ok(answer) => Ok(answer.into_response(&clock.moment())),
                 Err(ToolError::Refused(mut refusal)) => {
                     refusal.now = Some(clock.moment().text());
                     ToolError::Refused(refusal).into_call_tool_result()

@@ -655,7 +655,7 @@ fn what_is_written_out_of_a_wait_or_an_approval_is_judged_at_creation() {
         assert_eq!(found.map(|it| it.suggestion.as_deref()), Some(suggestion), "{uses} {with}: {faults}");
     }
     accepted(&task(json!([
-        {"id": "pause", "uses": "wait.for", "with": {"duration": "${params.pause}"}},
+        {"id": "pause", "uses": "wait.for", "with": {"duration": "${default(event.payload.pause, '1h')}"}},
         {"id": "six", "uses": "wait.until", "with": {"until": "${format_time(now, '%F')}T18:00"}},
         {"id": "ask", "uses": "approval.request", "with": {"message": "Go on?", "data": [1], "timeout": "2h"}},
         {"id": "other", "uses": "task.run", "with": {"task": "Other", "params": {"a": "${steps.ask.comment}"}}},

@@ -24,7 +24,7 @@ use crate::{
     inbound::trigger_own,
     outbox::{Told, tell},
     runs::cancel_sub_runs,
-    waking::wake_run,
+    waking::wake_runs,
 };
 
 /// One attempt's end.
@@ -338,13 +338,10 @@ async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended<'_>]) -> Re
     .fetch_all(&mut **tx)
     .await
     .doing("write runs to history")?;
-    for parent in &parents {
-        wake_run(tx, RunId::from_uuid(*parent)).await?;
-    }
+    wake_runs(tx, &parents).await?;
     // A timeline without `task.run` started none; an empty one is in the journal, which is gone.
     let starts = |it: &&Ended<'_>| it.steps.is_empty() || it.steps.iter().any(|step| step.uses == "task.run");
-    let starters: Vec<RunId> = ended.iter().filter(starts).map(|it| it.run).collect();
-    cancel_sub_runs(tx, &starters).await?;
+    cancel_sub_runs(tx, &ended.iter().filter(starts).map(|it| it.run).collect::<Vec<_>>()).await?;
 
     let told: Vec<Told> = ended.iter().map(told_of).collect();
     tell(tx, &told).await?;

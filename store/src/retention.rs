@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// Drops history partitions older than kept, unless a run in flight has an id within; outbox partitions that are
-    /// older, or more than there is room for; expired `received` rows and acknowledged messages as old as history, in
+    /// older, or more than there is room for; expired `received` rows and acknowledged messages and decided approvals as old as history, in
     /// small bites.
     ///
     /// Events that are dropped before they were told are told of as one `events.gap` for each agent and hour.
@@ -163,11 +163,36 @@ impl Store {
             .doing("forget old messages")
         })
         .await?;
+        self.forget_approvals(history).await?;
         sqlx::query!("delete from executor where seen_at < now() - interval '7 days'")
             .execute(&self.pool)
             .await
             .doing("forget old executors")?;
         Ok(())
+    }
+
+    async fn forget_approvals(&self, history: f64) -> Result<(), StoreError> {
+        in_bites(|| async move {
+            sqlx::query!(
+                "
+                delete from approval
+                where ctid = any (array (
+                    select approval.ctid
+                    from approval
+                    where approval.state <> 'waiting'
+                      and approval.expires_at < now() - make_interval(secs => $1)
+                    limit $2
+                    for update skip locked
+                ))
+                ",
+                history,
+                BITE,
+            )
+            .execute(&self.pool)
+            .await
+            .doing("forget old approvals")
+        })
+        .await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parked runs: what wakes them, and what their waiting is reckoned by.
 
 use ordinaut_schema::{id::RunId, time::Zone};
-use sqlx::{Postgres, Transaction};
+use sqlx::{Postgres, Transaction, types::Uuid};
 
 use crate::{
     Store,
@@ -44,5 +44,13 @@ pub(crate) async fn wake_run(tx: &mut Transaction<'_, Postgres>, run: RunId) -> 
     .await
     .doing("wake a parked run")?;
     due();
+    Ok(())
+}
+
+/// As [`wake_run`], each of several.
+pub(crate) async fn wake_runs(tx: &mut Transaction<'_, Postgres>, runs: &[Uuid]) -> Result<(), StoreError> {
+    for run in runs {
+        wake_run(tx, RunId::from_uuid(*run)).await?;
+    }
     Ok(())
 }

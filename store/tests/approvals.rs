@@ -143,7 +143,7 @@ async fn whoever_owns_the_task_does_not_decide_and_another_agent_does_and_is_in_
 
     let phone = f.agent("phone").await.unwrap();
     assert_eq!(f.mcp.approvals_of_others(owner.agent, 10).await.unwrap(), []);
-    assert_eq!(f.mcp.approvals_of_others(phone.agent, 10).await.unwrap(), [approval.clone()]);
+    assert_eq!(f.mcp.approvals_of_others(phone.agent, 10).await.unwrap(), std::slice::from_ref(&approval));
     // It is shown to be answered, and is nobody else's for all that.
     assert!(matches!(f.mcp.find_approval(&phone, approval.id).await, Err(StoreError::ApprovalNotFound(_))));
     let answered = f.mcp.answer_approval(&phone, Authority::Principal, approval.id, &yes(&approval)).await.unwrap();
@@ -203,4 +203,19 @@ async fn a_link_leads_to_one_approval_and_its_token_is_not_kept() {
     assert!(kept.iter().all(|digest| hex::encode(digest) != token));
     by_person(&f.mcp, approval.id, &yes(&approval)).await.unwrap();
     assert!(f.executor.link_approval(approval.id).await.is_err(), "there is nothing left to decide");
+}
+
+#[tokio::test]
+async fn what_was_decided_is_forgotten_with_its_history_and_what_waits_is_not() {
+    let (f, _database) = Fixture::fresh().await;
+    let (_run, approval) = asked(&f, HOUR).await;
+    let kept = ordinaut_store::retention::Retention { history: Duration::ZERO, outbox: HOUR };
+    let old = "update approval set expires_at = now() - interval '1 minute'";
+    sqlx::query(old).execute(&f.owner).await.unwrap();
+    f.executor.drop_old(kept).await.unwrap();
+    f.mcp.find_approval(&Caller::local("x"), approval.id).await.unwrap();
+    sqlx::query("update approval set state = 'timed_out'").execute(&f.owner).await.unwrap();
+    f.executor.drop_old(kept).await.unwrap();
+    let gone = f.mcp.find_approval(&Caller::local("x"), approval.id).await;
+    assert!(matches!(gone, Err(StoreError::ApprovalNotFound(_))));
 }

@@ -60,7 +60,7 @@ fn outcome(approval: Approval) -> Result<Answer, StepFailure> {
         }
         (ApprovalState::TimedOut, OnTimeout::Approve) => {
             let items = approval.items().map_or_else(|| approval.data.clone(), |items| json!(items));
-            return Ok(output("approved", items, None, Some("on_timeout")));
+            return Ok(output("approved", &items, None, Some("on_timeout")));
         }
         (ApprovalState::Closed, _) => {
             return Err(StepFailure::new(ErrorKind::Cancelled, "the run that asked is over"));
@@ -70,9 +70,9 @@ fn outcome(approval: Approval) -> Result<Answer, StepFailure> {
         }
     };
     let items = if approval.approved_items.is_null() { json!([]) } else { approval.approved_items };
-    Ok(output(status, items, approval.comment.as_deref(), approval.answered_by.as_deref()))
+    Ok(output(status, &items, approval.comment.as_deref(), approval.answered_by.as_deref()))
 }
 
-fn output(status: &str, approved_items: Value, comment: Option<&str>, by: Option<&str>) -> Answer {
+fn output(status: &str, approved_items: &Value, comment: Option<&str>, by: Option<&str>) -> Answer {
     json!({ "status": status, "approved_items": approved_items, "comment": comment, "by": by }).into()
 }

@@ -103,11 +103,11 @@ impl LlmGenerate {
         call: &StepCall,
     ) -> Result<(&'o str, &'o Model), StepFailure> {
         let missing = |what: String| {
-            let names: Vec<_> = operator.models.keys().map(String::as_str).collect();
-            let known = if names.is_empty() {
+            let existing: Vec<_> = operator.models.keys().map(String::as_str).collect();
+            let known = if existing.is_empty() {
                 "none is configured".to_owned()
             } else {
-                format!("there is {}", names.join(", "))
+                format!("there is {}", existing.join(", "))
             };
             StepFailure::new(
                 ErrorKind::ClientError,

@@ -40,7 +40,7 @@ async fn a_wait_survives_the_executor_and_is_counted_from_its_first_call() {
     let first = house.executor(&[]).await;
     let pipeline = json!({ "pipeline": [
         { "id": "before", "uses": "inbox.post", "with": { "text": "before" } },
-        { "id": "wait", "uses": "wait.for", "with": { "duration": "3s" } },
+        { "id": "wait", "uses": "wait.for", "with": { "duration": "5s" } },
         { "id": "after", "uses": "data.transform", "with": { "expr": "steps.wait.waited_until" } },
     ] });
     let run = house.run_now(&house.task("patient", MANUAL, pipeline).await, "x").await;

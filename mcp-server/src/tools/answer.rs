@@ -1,6 +1,6 @@
 //! What a tool answers: structured content for programs, and a compact text with the same in it.
 
-use rmcp::model::{CallToolResult, ContentBlock};
+use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, InputRequiredResult};
 use serde_json::{Map, Value};
 
 use super::call::Moment;
@@ -9,11 +9,17 @@ use super::call::Moment;
 pub(super) struct Answer {
     fields: Map<String, Value>,
     lines: Vec<String>,
+    asks: Option<InputRequiredResult>,
 }
 
 impl Answer {
     pub(super) fn new() -> Self {
         Self::default()
+    }
+
+    /// No answer yet: the client is to ask the person first.
+    pub(super) fn asking(form: InputRequiredResult) -> Self {
+        Self { asks: Some(form), ..Self::default() }
     }
 
     /// One field of the structured content; `null` is left out.
@@ -60,6 +66,13 @@ impl Answer {
                 self.with("next_cursor", cursor).line(line)
             }
             None => self,
+        }
+    }
+
+    pub(super) fn into_response(mut self, moment: &Moment) -> CallToolResponse {
+        match self.asks.take() {
+            Some(form) => form.into(),
+            None => self.into_result(moment).into(),
         }
     }
 

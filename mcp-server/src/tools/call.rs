@@ -10,12 +10,16 @@ use ordinaut_schema::{
     time::{Zone, with_offset},
 };
 use ordinaut_store::{Caller, Store};
-use rmcp::{RoleServer, model::JsonObject, service::RequestContext};
+use rmcp::{
+    RoleServer,
+    model::{InputResponses, JsonObject},
+    service::RequestContext,
+};
 
 use crate::{
     backend::{Embedded, Services},
     error::ToolError,
-    principal::Principal,
+    principal::{Principal, Scope},
     server::{OrdinautServer, Zones},
 };
 
@@ -29,6 +33,8 @@ pub(super) struct Call {
     server: OrdinautServer,
     pub(super) context: RequestContext<RoleServer>,
     pub(super) arguments: Arguments,
+    /// What a person filled in, where an earlier answer to this call asked for it.
+    pub(super) input_responses: Option<InputResponses>,
     principal: Option<Principal>,
     clock: Clock,
 }
@@ -93,12 +99,27 @@ impl Call {
     ) -> Self {
         let clock = Clock { told: Arc::new(OnceLock::new()), zones: server.zones().clone() };
         let arguments = Arguments::new(arguments.unwrap_or_default().into_iter().collect());
-        Self { server, context, arguments, principal: None, clock }
+        Self { server, context, arguments, input_responses: None, principal: None, clock }
     }
 
     pub(super) fn from(mut self, principal: Principal) -> Self {
         self.principal = Some(principal);
         self
+    }
+
+    pub(super) fn answering(mut self, responses: Option<InputResponses>) -> Self {
+        self.input_responses = responses;
+        self
+    }
+
+    /// Whether the caller's token has a scope.
+    pub(super) fn may(&self, scope: Scope) -> bool {
+        self.principal.as_ref().is_some_and(|principal| principal.may(scope))
+    }
+
+    /// The caller as people are told of it: its agent, and through what it came.
+    pub(super) fn who(&self) -> String {
+        self.principal.as_ref().map_or_else(String::new, |it| format!("{}/{}", it.name, it.label))
     }
 
     pub(super) fn clock(&self) -> Clock {

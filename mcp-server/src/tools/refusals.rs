@@ -45,6 +45,14 @@ pub(super) fn refuse(error: StoreError, request_id: Option<&str>) -> ToolError {
         StoreError::RunState { reason, .. } => {
             ToolError::refused("run_state", capital(&reason), "Nothing was changed. get_run shows how the run stands.")
         }
+        StoreError::ApprovalNotFound(_) => {
+            ToolError::refused("approval_not_found", message, "answer_approval without arguments lists what waits.")
+        }
+        StoreError::ApprovalRefused { reason, .. } => ToolError::refused(
+            "approval_refused",
+            capital(&reason),
+            "Nothing was decided. answer_approval without arguments lists what waits, as it is now.",
+        ),
         StoreError::TooManyTasks { .. } => ToolError::refused(
             "too_many_tasks",
             message,

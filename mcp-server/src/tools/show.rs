@@ -261,6 +261,7 @@ pub(super) fn run_summary(run: &RunRecord, zone: &Zone) -> Map<String, Value> {
     put("started_at", run.started_at.map(|at| json!(local(at, zone))));
     put("finished_at", run.finished_at.map(|at| json!(local(at, zone))));
     put("wakes_at", run.wake_at.map(|at| json!(local(at, zone))));
+    put("waiting_for", run.waiting.as_ref().map(waiting));
     put("attempts", (run.attempts > 1).then(|| json!(run.attempts)));
     put("crashes", (run.crashes > 0).then(|| json!(run.crashes)));
     put("retry_of", run.retry_of.map(|id| json!(id)));
@@ -283,9 +284,28 @@ pub(super) fn run_line(run: &RunRecord, zone: &Zone) -> String {
         let at = if error.step.is_empty() { String::new() } else { format!(" at step {}", error.step) };
         format!("; {}{at}", error.kind)
     });
-    let wakes = run.wake_at.map_or_else(String::new, |at| format!("; tries again at {}", local(at, zone)));
+    let wakes = match (&run.waiting, run.wake_at) {
+        (Some(waiting), _) => waiting_line(waiting),
+        (None, Some(at)) => format!("; tries again at {}", local(at, zone)),
+        (None, None) => String::new(),
+    };
     let at = weekday(run.occurrence_at, zone);
     format!("- {} \"{}\" for {at}: {}{reason}{stretch}{error}{wakes}", run.id, run.task_title, run.state)
+}
+
+/// What a parked run waits for, without what its step shows a person.
+fn waiting(waiting: &Value) -> Value {
+    let known = ["waiting_for", "approval", "run", "until"];
+    known.into_iter().filter_map(|name| Some((name.to_owned(), waiting.get(name)?.clone()))).collect()
+}
+
+fn waiting_line(waiting: &Value) -> String {
+    let word = |name: &str| waiting.get(name).and_then(Value::as_str).unwrap_or_default();
+    match word("waiting_for") {
+        "approval" => format!("; waits for a person to decide approval {} until {}", word("approval"), word("until")),
+        "run" => format!("; waits for run {}", word("run")),
+        _ => format!("; waits until {}", word("until")),
+    }
 }
 
 /// How many occurrences the health of a task is told from.

@@ -49,6 +49,19 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().filter(|c| matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(*c))).collect()
 }
 
+/// The text with what [`clean`] would remove written out, for a person who decides by what they see.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(c)) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
+        }
+    }
+    shown
+}
+
 /// Bidirectional marks and overrides, zero-width and tag characters, byte-order marks, line separators.
 fn is_invisible(c: char) -> bool {
     matches!(c,

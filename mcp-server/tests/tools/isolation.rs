@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{call, chisinau, task};
 
-struct Site {
-    store: Fixture,
-    url: String,
-    http: reqwest::Client,
+pub(crate) struct Site {
+    pub(crate) store: Fixture,
+    pub(crate) url: String,
+    pub(crate) http: reqwest::Client,
     serving: JoinHandle<()>,
     drain: CancellationToken,
     _starter: Starter,
@@ -33,7 +33,7 @@ struct Site {
 }
 
 impl Site {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (store, database) = Fixture::fresh().await;
         let (starter, backend) = Backend::starting("the fixture");
         starter.tell(Stage::Ready(Services::new(store.mcp.clone())));
@@ -51,7 +51,7 @@ impl Site {
         Self { store, url, http: client, serving, drain, _starter: starter, _database: database }
     }
 
-    async fn agent(&self, name: &str, scopes: &[&str]) -> RunningService<RoleClient, ()> {
+    pub(crate) async fn agent(&self, name: &str, scopes: &[&str]) -> RunningService<RoleClient, ()> {
         let scopes: Vec<_> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
         let added = self.store.executor.add_agent(name, Some("Asia/Tokyo"), &Grants::default(), &scopes, None).await;
         let (_agent, token) = added.unwrap();
@@ -59,7 +59,7 @@ impl Site {
         ().serve(StreamableHttpClientTransport::with_client(self.http.clone(), config)).await.unwrap()
     }
 
-    async fn end(self, clients: impl IntoIterator<Item = RunningService<RoleClient, ()>>) {
+    pub(crate) async fn end(self, clients: impl IntoIterator<Item = RunningService<RoleClient, ()>>) {
         for client in clients {
             client.cancel().await.unwrap();
         }

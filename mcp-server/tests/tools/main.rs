@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so, in its fixtures too")]
 
+mod approvals;
 mod create;
 mod isolation;
 mod outcome;

@@ -166,7 +166,7 @@ pub(crate) fn judge(uses: &str, input: &Value, path: &str, faults: &mut Faults) 
         "wait.for" if is_known("duration") => judge("duration", wait_for(input).map(drop), "2h"),
         "wait.until" if is_known("until") => judge("until", wait_until(input).map(drop), "2027-01-31T09:00"),
         "approval.request" if is_known("timeout") => {
-            judge("timeout", wait(&input["timeout"], "timeout").map(drop), "24h")
+            judge("timeout", wait(&input["timeout"], "timeout").map(drop), "24h");
         }
         _ => {}
     }

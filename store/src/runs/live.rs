@@ -13,7 +13,7 @@ use crate::{
     error::Doing as _,
     inbound::trigger_own,
     outbox::{Told, tell},
-    waking::wake_run,
+    waking::wake_runs,
 };
 
 /// Which live runs [`cancel_live`] is about.
@@ -116,9 +116,7 @@ pub(crate) async fn cancel_live(
         .collect();
     tell(tx, &told).await?;
     trigger_own(tx, &told).await?;
-    for parent in gone.iter().filter_map(|run| run.parent_run_id) {
-        wake_run(tx, RunId::from_uuid(parent)).await?;
-    }
+    wake_runs(tx, &gone.iter().filter_map(|run| run.parent_run_id).collect::<Vec<_>>()).await?;
     let ended: Vec<RunId> = gone.iter().map(|run| RunId::from_uuid(run.run_id)).collect();
     cancel_sub_runs(tx, &ended).await?;
 

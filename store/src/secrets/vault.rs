@@ -164,6 +164,9 @@ impl SecretVault {
     ///
     /// # Errors
     /// As [`SecretVault::open`].
+    ///
+    /// # Panics
+    /// Never: every secret that was asked for is opened, or an error is answered.
     pub async fn resolve_text(&self, text: &str, whom: For<'_>) -> Result<Resolved, SecretError> {
         let parts = configured(text);
         let names = parts.iter().filter_map(|part| match part {

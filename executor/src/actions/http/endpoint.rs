@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use ordinaut_schema::run::{ErrorKind, StepFailure};
+use ordinaut_schema::{
+    run::{ErrorKind, StepFailure},
+    secret::Redactor,
+};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use url::{Host, Url};
@@ -75,7 +78,7 @@ pub(crate) async fn post(post: Post, deadline: Instant, most: usize) -> Result<R
         return Ok(Reply { status, body: body::read(response, most, &named).await? });
     }
     let headers = response.headers().clone();
-    let excerpt = timeout(EXCERPT_TIMEOUT, body::excerpt(response)).await.unwrap_or_default();
+    let excerpt = timeout(EXCERPT_TIMEOUT, body::excerpt(response, &Redactor::default())).await.unwrap_or_default();
     #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date of the world's clock")]
     let now = jiff::Timestamp::now();
     let failure = status::unexpected(status, &headers, &named, &excerpt, now);
