@@ -104,9 +104,7 @@ pub const FAMILIES: [&str; 11] =
     ["http", "llm", "notify", "inbox", "approval", "wait", "task", "event", "data", "shell", "orchestrator"];
 
 /// Actions that are promised and not built yet, with what to do meanwhile.
-const NOT_YET: [(&str, &str); 1] = [
-    ("shell.exec", "serve the command as a tool of an MCP server meanwhile"),
-];
+const NOT_YET: [(&str, &str); 1] = [("shell.exec", "serve the command as a tool of an MCP server meanwhile")];
 
 /// The built-in actions, in the order in which they are listed.
 pub fn built_in() -> &'static [Descriptor] {

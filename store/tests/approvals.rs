@@ -209,7 +209,7 @@ async fn a_link_leads_to_one_approval_and_its_token_is_not_kept() {
 async fn what_was_decided_is_forgotten_with_its_history_and_what_waits_is_not() {
     let (f, _database) = Fixture::fresh().await;
     let (_run, approval) = asked(&f, HOUR).await;
-    let kept = ordinaut_store::retention::Retention { history: Duration::ZERO, outbox: HOUR };
+    let kept = ordinaut_store::retention::Retention { history: Duration::ZERO, outbox: HOUR, outbox_bytes: u64::MAX };
     let old = "update approval set expires_at = now() - interval '1 minute'";
     sqlx::query(old).execute(&f.owner).await.unwrap();
     f.executor.drop_old(kept).await.unwrap();

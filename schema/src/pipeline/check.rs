@@ -54,7 +54,8 @@ struct Place {
 }
 
 /// Before any step.
-const BEFORE: Place = Place { position: 0, in_foreach: false, on_failure: false, of_event: false, secrets: SecretPlace::None };
+const BEFORE: Place =
+    Place { position: 0, in_foreach: false, on_failure: false, of_event: false, secrets: SecretPlace::None };
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(

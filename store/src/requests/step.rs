@@ -83,7 +83,8 @@ impl Store {
 }
 
 async fn start_or_look(tx: &mut Transaction<'_, Postgres>, asked: &SubRun) -> Result<SubRunState, StoreError> {
-    let caller = Caller { agent: asked.agent, principal: format!("run {}", asked.parent), client: None, traceparent: None };
+    let caller =
+        Caller { agent: asked.agent, principal: format!("run {}", asked.parent), client: None, traceparent: None };
     let key = key(asked, 1);
     let (first_seen, n) = match receive(tx, &caller, &key).await? {
         Received::New(at) => (at, 1),
