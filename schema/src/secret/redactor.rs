@@ -99,18 +99,15 @@ impl Redactor {
         let mut clean = String::with_capacity(text.len());
         let mut at = 0;
         while let Some(next) = text[at..].chars().next() {
-            match self.at(text, at, is_cut) {
-                Some((secret, found)) => {
-                    clean.truncate(clean.len() - trailing(&clean, found.before));
-                    clean.push_str("[secret ");
-                    clean.push_str(&secret.name);
-                    clean.push(']');
-                    at = found.end;
-                }
-                None => {
-                    clean.push(next);
-                    at += next.len_utf8();
-                }
+            if let Some((secret, found)) = self.at(text, at, is_cut) {
+                clean.truncate(clean.len() - trailing(&clean, found.before));
+                clean.push_str("[secret ");
+                clean.push_str(&secret.name);
+                clean.push(']');
+                at = found.end;
+            } else {
+                clean.push(next);
+                at += next.len_utf8();
             }
         }
         clean
