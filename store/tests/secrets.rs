@@ -20,6 +20,7 @@ fn keys(text: &str) -> KeyRing {
     KeyRing::parse(text).unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the verb takes it")]
 fn hosts(hosts: &[&str]) -> Option<Bindings> {
     let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
     Some(Bindings::new(&hosts, &[], &[]).unwrap())

@@ -174,18 +174,18 @@ impl SecretVault {
             Configured::Secret(name) => Some((*name).to_owned()),
         });
         let secrets = self.open(&names.collect(), whom).await?;
-        let resolved: String = parts
-            .iter()
-            .map(|part| match part {
-                Configured::Text(text) => text,
-                Configured::Secret(name) => secrets
-                    .iter()
-                    .find(|secret| secret.name == **name)
-                    .map(OpenSecret::value)
-                    .expect("every secret that was asked for was opened, or an error answered"),
-            })
-            .collect();
-        Ok(Resolved { text: Zeroizing::new(resolved), secrets })
+        let mut resolved = Zeroizing::new(String::new());
+        for part in parts {
+            match part {
+                Configured::Text(text) => resolved.push_str(text),
+                Configured::Secret(name) => {
+                    let found = secrets.iter().find(|secret| secret.name == name);
+                    // Whatever was asked for was opened, or an error answered.
+                    resolved.push_str(found.map_or("", OpenSecret::value));
+                }
+            }
+        }
+        Ok(Resolved { text: resolved, secrets })
     }
 
     /// Encrypts everything with a new key: one that is made where keys are in a file, else the first of those that the
