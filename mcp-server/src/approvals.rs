@@ -95,7 +95,7 @@ async fn decide(State(pages): State<Pages>, Path(token): Path<String>, request: 
     let store = pages.store()?;
     let approval = find(&store, &token).await?;
     let decision = read(&approval, &body).map_err(Refusal::Form)?;
-    let by = Caller { agent: approval.agent, principal: "link".to_owned(), client: None };
+    let by = Caller { agent: approval.agent, principal: "link".to_owned(), client: None, traceparent: None };
     match store.answer_approval(&by, Authority::Person, approval.id, &decision).await {
         Ok(answered) => Ok(html(StatusCode::OK, page::over(&answered))),
         Err(StoreError::ApprovalRefused { reason, .. }) => Err(Refusal::Late(reason)),

@@ -69,7 +69,7 @@ async fn a_queue_keeps_its_order_whatever_else_its_agent_has_pending() {
     let local = Caller::local("test");
     let queue = manual_task(&f, "turns", json!({ "overlap": "queue" })).await;
     let crowd = manual_task(&f, "crowd", json!({ "overlap": "allow" })).await;
-    let ask = async |task, request: String| f.mcp.run_now(&local, task, &request, None).await.unwrap().0;
+    let ask = async |task, request: String| f.mcp.run_now(&local, task, &request, None).await.unwrap().run;
     let first = ask(queue, "first".to_owned()).await;
     for n in 0..300 {
         ask(crowd, n.to_string()).await;
