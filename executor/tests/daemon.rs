@@ -1,6 +1,6 @@
 //! The whole daemon against PostgreSQL and Redis: tasks fire, runs survive their executor, events go out and in.
 
-#[expect(clippy::unwrap_used, unreachable_pub, reason = "fixtures: a test that cannot go on says so")]
+#[expect(clippy::unwrap_used, unreachable_pub, dead_code, reason = "fixtures: a test that cannot go on says so")]
 #[path = "daemon/support.rs"]
 mod support;
 

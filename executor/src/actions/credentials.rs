@@ -56,7 +56,9 @@ impl Used {
         let filled = credential
             .fill(|_| next.next().cloned().ok_or(()))
             .expect("each reference of a credential was looked up, in their order");
-        values.iter().for_each(|value| self.hide(value));
+        for value in &values {
+            self.hide(value);
+        }
         self.hide(&filled);
         Ok(filled)
     }

@@ -107,15 +107,15 @@ pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue)
         });
     }
     // A step that names no model uses the default one, which need not be among those granted.
-    let used = match &need {
+    let meant = match &need {
         Need::Model(None) => Need::Model(offered.default_model.clone()),
-        named => named.clone(),
+        other => other.clone(),
     };
-    if !catalogue.grants.allow(&used) {
+    if !catalogue.grants.allow(&meant) {
         return Err(Fault::new(
             path,
             FaultCode::NotGranted,
-            format!("this agent may not use {used}; a person can grant it with `ordinaut agent grant`"),
+            format!("this agent may not use {meant}; a person can grant it with `ordinaut agent grant`"),
         ));
     }
     Ok(())

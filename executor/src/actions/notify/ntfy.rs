@@ -15,7 +15,7 @@ const MOST_TITLE: usize = 250;
 
 pub(super) struct Topic<'a> {
     pub(super) base_url: &'a Url,
-    pub(super) topic: &'a str,
+    pub(super) name: &'a str,
     pub(super) token: Option<&'a Credential>,
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn send(topic: &Topic<'_>, mut sending: Sending<'_>) -> Result<
         Level::Error => 5,
     };
     let mut body = json!({
-        "topic": topic.topic,
+        "topic": topic.name,
         "message": cut(&message.text, MOST_BYTES, Measure::Bytes),
         "priority": priority,
     });
