@@ -31,6 +31,7 @@ pub(crate) enum Llm {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Add {
     /// What steps call it: lower-case letters, digits, `_` and `-`
     name: String,

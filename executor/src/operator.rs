@@ -48,26 +48,23 @@ pub struct Watch {
     path: Option<PathBuf>,
     store: Store,
     standing: watch::Sender<Arc<Operator>>,
+    /// What the last look found; a mistake is said once.
+    seen: Option<Result<String, String>>,
 }
 
 impl Watch {
     /// `now` is what the file said at start.
     pub fn new(path: Option<PathBuf>, now: Operator, store: Store) -> (Self, Standing) {
         let (standing, receiver) = watch::channel(Arc::new(now));
-        (Self { path, store, standing }, receiver)
+        (Self { path, store, standing, seen: None }, receiver)
     }
 
     /// Looks at the file every two seconds.
-    pub async fn serve(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut seen: Option<Result<String, String>> = None;
+    pub async fn serve(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut published_at: Option<Instant> = None;
         while !stop.is_cancelled() {
-            let now = self.look().await;
-            if seen.as_ref() != Some(&now) {
-                if self.take(&now) {
-                    published_at = None;
-                }
-                seen = Some(now);
+            if self.look_again().await {
+                published_at = None;
             }
             if published_at.is_none_or(|at| at.elapsed() >= REFRESH) && self.publish().await {
                 published_at = Some(Instant::now());
@@ -75,6 +72,17 @@ impl Watch {
             stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
         }
         Ok(())
+    }
+
+    /// One look at the file; answers whether other tables are in force since.
+    pub async fn look_again(&mut self) -> bool {
+        let now = self.look().await;
+        if self.seen.as_ref() == Some(&now) {
+            return false;
+        }
+        let changed = self.take(&now);
+        self.seen = Some(now);
+        changed
     }
 
     /// The file's text, empty where there is none; or why it cannot be read.

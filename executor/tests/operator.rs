@@ -1,7 +1,13 @@
 //! What the operator configures, at work: channels and models against local servers, the file read again by a real
 //! executor, grants and limits at the call, and credentials in nothing that is kept.
 
-#[expect(clippy::unwrap_used, unreachable_pub, dead_code, reason = "fixtures: a test that cannot go on says so")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on should stop; `json!` makes values"
+)]
+
+#[expect(unreachable_pub, dead_code, reason = "fixtures of several test programs")]
 #[path = "daemon/support.rs"]
 mod support;
 

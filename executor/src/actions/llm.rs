@@ -103,12 +103,9 @@ impl LlmGenerate {
         call: &StepCall,
     ) -> Result<(&'o str, &'o Model), StepFailure> {
         let missing = |what: String| {
-            let existing: Vec<_> = operator.models.keys().map(String::as_str).collect();
-            let known = if existing.is_empty() {
-                "none is configured".to_owned()
-            } else {
-                format!("there is {}", existing.join(", "))
-            };
+            let all: Vec<_> = operator.models.keys().map(String::as_str).collect();
+            let known =
+                if all.is_empty() { "none is configured".to_owned() } else { format!("there is {}", all.join(", ")) };
             StepFailure::new(
                 ErrorKind::ClientError,
                 format!("{what}: {known}. A person adds one with ordinaut llm add"),

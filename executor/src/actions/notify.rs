@@ -100,7 +100,7 @@ impl NotifySend {
                 telegram::send(&telegram::Bot { token, chat_id, base_url }, sending).await?
             }
             Some(Channel::Ntfy { base_url, topic, token }) => {
-                ntfy::send(&ntfy::Topic { base_url, topic, token: token.as_ref() }, sending).await?
+                ntfy::send(&ntfy::Topic { base_url, name: topic, token: token.as_ref() }, sending).await?
             }
             Some(Channel::Webhook { url, headers }) => webhook::send(url, headers, sending).await?,
             Some(Channel::Desktop) => self.desktop.show(sending.message).await.map(|()| json!({}))?,

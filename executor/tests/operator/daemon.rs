@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use ordinaut_executor::operator::Watch;
 use ordinaut_schema::{
     action::Grants,
+    operator::Operator,
     run::{ErrorKind, RunState},
     schedule::ScheduleKind,
 };
@@ -11,7 +13,7 @@ use ordinaut_store::Caller;
 use serde_json::{Value, json};
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Base, Endpoint},
     support::{House, eventually},
 };
 
@@ -42,7 +44,7 @@ fn manual(with: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn an_edit_of_the_file_is_in_force_soon_and_a_broken_one_changes_nothing() {
+async fn an_edit_of_the_file_is_in_force_soon() {
     let (house, endpoint, file) = (House::new().await, Endpoint::open().await, File::new());
     let _executor = house.executor_reading(&file.0, &[]).await;
     assert!(house.store.offered().await.unwrap().channels.is_empty());
@@ -64,15 +66,34 @@ async fn an_edit_of_the_file_is_in_force_soon_and_a_broken_one_changes_nothing()
     assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
     assert_eq!(run.steps[0].output["delivered"], true);
 
-    // Broken, then good again with one more: by then the broken one has been seen.
-    file.write("[channels.ops]\nkind = \"pigeon\"\n");
-    let run = house.ended(house.run_now(&task, "two").await).await;
-    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
-    assert!(house.store.offered().await.unwrap().channels.contains_key("ops"));
-    file.write(&(hook("ops") + &hook("more")));
+    file.write(&hook("more"));
     offers("more").await;
-    assert_eq!(endpoint.seen().len(), 2);
+    let run = house.ended(house.run_now(&task, "two").await).await;
+    assert_eq!(run.state, RunState::Failed);
+    assert!(run.error.unwrap().message.contains("there is me, more"));
+    assert_eq!(endpoint.seen().len(), 1);
     assert!(!house.every_row().await.contains("hunter2"), "a credential was kept");
+}
+
+#[tokio::test]
+async fn a_broken_edit_keeps_what_was_in_force_until_it_is_mended() {
+    let (base, file) = (Base::new().await, File::new());
+    let (mut watch, standing) = Watch::new(Some(file.0.clone()), Operator::default(), base.store.clone());
+    let names = || standing.borrow().channels.keys().cloned().collect::<Vec<_>>();
+    let ntfy = |name: &str| format!("[channels.{name}]\nkind = \"ntfy\"\ntopic = \"x\"\n");
+    file.write(&ntfy("ops"));
+    assert!(watch.look_again().await && !watch.look_again().await);
+    for broken in ["[channels.ops]\nkind = \"pigeon\"\n", "[channels", &(ntfy("more") + "[llm.x]\n")] {
+        file.write(broken);
+        assert!(!watch.look_again().await, "{broken}");
+        assert_eq!(names(), ["ops"], "{broken}");
+    }
+    file.write(&ntfy("more"));
+    assert!(watch.look_again().await);
+    assert_eq!(names(), ["more"]);
+    std::fs::remove_file(&file.0).unwrap();
+    assert!(watch.look_again().await);
+    assert!(names().is_empty());
 }
 
 #[tokio::test]

@@ -180,8 +180,8 @@ async fn me_shows_on_the_desktop_where_there_is_one() {
     assert_eq!(output(&action, call("notify.send", message("screen", "x"))).await["kind"], "desktop");
     std::fs::remove_dir_all(&directory).unwrap();
 
-    let bare = limited(&base, &json!({"channels": {"screen": {"kind": "desktop"}}}), Desktop::default(), 500);
-    assert!(failure(&bare, call("notify.send", message("screen", "x"))).await.message.contains("no desktop"));
+    let without = limited(&base, &json!({"channels": {"screen": {"kind": "desktop"}}}), Desktop::default(), 500);
+    assert!(failure(&without, call("notify.send", message("screen", "x"))).await.message.contains("no desktop"));
 }
 
 #[tokio::test]

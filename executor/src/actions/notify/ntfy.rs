@@ -16,7 +16,7 @@ const MOST_TITLE: usize = 250;
 #[expect(clippy::struct_field_names, reason = "the word of the service")]
 pub(super) struct Topic<'a> {
     pub(super) base_url: &'a Url,
-    pub(super) topic: &'a str,
+    pub(super) name: &'a str,
     pub(super) token: Option<&'a Credential>,
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn send(topic: &Topic<'_>, mut sending: Sending<'_>) -> Result<
         Level::Error => 5,
     };
     let mut body = json!({
-        "topic": topic.topic,
+        "topic": topic.name,
         "message": cut(&message.text, MOST_BYTES, Measure::Bytes),
         "priority": priority,
     });
