@@ -104,7 +104,7 @@ async fn a_dump_with_runs_in_flight_goes_on_in_a_fresh_cluster() {
     let once = format!("{{title: once, schedule_kind: once, schedule_expr: '{}', {NOTHING}}}", written(due));
     let once = lab.keep(&once).await;
     let (agent, _token) = lab.store.add_agent("other", None, &Grants::default(), &[], None).await.unwrap();
-    let other = Caller { agent, principal: "other".to_owned(), client: None };
+    let other = Caller { agent, principal: "other".to_owned(), client: None, traceparent: None };
     let theirs = lab.keep_as(&other, &format!("{{title: theirs, schedule_kind: manual, {NOTHING}}}")).await;
 
     let restored = lab.restored().await;

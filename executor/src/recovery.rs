@@ -299,7 +299,7 @@ mod tests {
             let task = match store.insert_task(&local, &definition, None).await.unwrap() {
                 Inserted::Created(task) | Inserted::Existed(task) => task.id,
             };
-            runs.push(store.run_now(&local, task, title, None).await.unwrap().0);
+            runs.push(store.run_now(&local, task, title, None).await.unwrap().run);
         }
         fixture.block_run(runs[2]).await;
         fixture.refuse_recovery(runs[0]).await;

@@ -315,7 +315,7 @@ mod tests {
         {
             Inserted::Created(task) | Inserted::Existed(task) => task.id,
         };
-        let (run, _) = store.run_now(&local, task, "1", None).await.unwrap();
+        let run = store.run_now(&local, task, "1", None).await.unwrap().run;
         let around = Surroundings {
             actions: ActionRegistry::default(),
             limits: Limits::DEFAULT,

@@ -13,7 +13,6 @@ use super::{
 const MOST_BYTES: usize = 4_096;
 const MOST_TITLE: usize = 250;
 
-#[expect(clippy::struct_field_names, reason = "the word of the service")]
 pub(super) struct Topic<'a> {
     pub(super) base_url: &'a Url,
     pub(super) name: &'a str,
