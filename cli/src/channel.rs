@@ -82,7 +82,7 @@ pub(crate) async fn channel(config: &Config, agent: Option<&str>, verb: &Channel
         Channel::List => list(config, out),
         Channel::Remove { name } => remove(config, TABLE, "channel", name, out),
         Channel::Test { name } => {
-            let file = OperatorFile::open(&config.file)?.operator()?;
+            let file = OperatorFile::open(&config.layout.config_file.path)?.operator()?;
             if name != "me" && !file.channels.contains_key(name) {
                 return Err(unknown("channel", name, file.channels.keys()));
             }
@@ -98,7 +98,7 @@ pub(crate) async fn channel(config: &Config, agent: Option<&str>, verb: &Channel
 }
 
 fn add(config: &Config, options: &Add, out: Out) -> Result<(), Failure> {
-    let mut file = OperatorFile::open(&config.file)?;
+    let mut file = OperatorFile::open(&config.layout.config_file.path)?;
     refuse_taken(&file, TABLE, "channel", &options.name, options.replace)?;
     let mut entry = Table::new();
     entry.insert("kind", value(&options.kind));
@@ -149,7 +149,7 @@ fn add(config: &Config, options: &Add, out: Out) -> Result<(), Failure> {
 }
 
 fn list(config: &Config, out: Out) -> Result<(), Failure> {
-    let operator = OperatorFile::open(&config.file)?.operator()?;
+    let operator = OperatorFile::open(&config.layout.config_file.path)?.operator()?;
     let mut channels: Vec<_> = operator.channels.iter().map(|(name, it)| (name.as_str(), it.kind().as_str())).collect();
     if !operator.channels.contains_key("me") {
         channels.insert(0, ("me", "inbox and desktop, until redirected"));
@@ -179,17 +179,20 @@ pub(crate) fn refuse_taken(
 
 pub(crate) fn written(config: &Config, what: &str, name: &str, out: Out) -> Result<(), Failure> {
     if out.is_json() {
-        return out.json(&json!({ "name": name, "file": config.file.display().to_string() }));
+        return out.json(&json!({ "name": name, "file": config.layout.config_file.path.display().to_string() }));
     }
-    note(format!("{} was written; executors read it within five seconds", config.file.display()));
+    note(format!("{} was written; executors read it within five seconds", config.layout.config_file.path.display()));
     let verb = if what == "channel" { "channel" } else { "llm" };
     out.line(format!("{what} `{name}`; try it with `ordinaut {verb} test {name}`"))
 }
 
 pub(crate) fn remove(config: &Config, table: &str, what: &str, name: &str, out: Out) -> Result<(), Failure> {
-    let mut file = OperatorFile::open(&config.file)?;
+    let mut file = OperatorFile::open(&config.layout.config_file.path)?;
     if !file.remove(table, name) {
-        return Err(Failure::new(Exit::NotFound, format!("there is no {what} `{name}` in {}", config.file.display())));
+        return Err(Failure::new(
+            Exit::NotFound,
+            format!("there is no {what} `{name}` in {}", config.layout.config_file.path.display()),
+        ));
     }
     file.write()?;
     if out.is_json() {

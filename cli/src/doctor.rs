@@ -136,7 +136,7 @@ fn configuration(config: &Config, findings: &mut Findings) {
 
 /// What steps may name of the operator's. A mistake here stops nothing: executors go on with what the file said before.
 fn operator(config: &Config, findings: &mut Findings) {
-    let text = match operator_file::read(&config.file) {
+    let text = match operator_file::read(&config.layout.config_file.path) {
         Ok(text) => text.unwrap_or_default(),
         Err(failure) => return findings.wrong("operator's tables", failure.to_text(), "let its owner read it"),
     };
@@ -155,11 +155,11 @@ fn operator(config: &Config, findings: &mut Findings) {
             "mend ordinaut.toml; executors that run keep what it said before, and none starts until then",
         ),
     }
-    if let Ok(found) = std::fs::metadata(&config.file)
+    if let Ok(found) = std::fs::metadata(&config.layout.config_file.path)
         && found.permissions().mode() & 0o077 != 0
         && !text.is_empty()
     {
-        let mend = format!("it may hold credentials: chmod 600 {}", config.file.display());
+        let mend = format!("it may hold credentials: chmod 600 {}", config.layout.config_file.path.display());
         findings.wrong("ordinaut.toml", "others on this machine can read it", mend);
     }
 }

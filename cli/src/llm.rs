@@ -80,7 +80,7 @@ pub(crate) async fn llm(config: &Config, agent: Option<&str>, verb: &Llm, out: O
         Llm::List => list(config, out),
         Llm::Remove { name } => remove(config, TABLE, "model", name, out),
         Llm::Test { name } => {
-            let file = OperatorFile::open(&config.file)?.operator()?;
+            let file = OperatorFile::open(&config.layout.config_file.path)?.operator()?;
             if !file.models.contains_key(name) {
                 return Err(unknown("model", name, file.models.keys()));
             }
@@ -93,7 +93,7 @@ pub(crate) async fn llm(config: &Config, agent: Option<&str>, verb: &Llm, out: O
 }
 
 fn add(config: &Config, options: &Add, out: Out) -> Result<(), Failure> {
-    let mut file = OperatorFile::open(&config.file)?;
+    let mut file = OperatorFile::open(&config.layout.config_file.path)?;
     refuse_taken(&file, TABLE, "model", &options.name, options.replace)?;
     let mut entry = Table::new();
     entry.insert("kind", value(&options.kind));
@@ -124,7 +124,7 @@ fn add(config: &Config, options: &Add, out: Out) -> Result<(), Failure> {
 }
 
 fn list(config: &Config, out: Out) -> Result<(), Failure> {
-    let operator = OperatorFile::open(&config.file)?.operator()?;
+    let operator = OperatorFile::open(&config.layout.config_file.path)?.operator()?;
     let is_default = |name: &String| operator.default_model.as_ref() == Some(name);
     if out.is_json() {
         let models: Vec<_> = operator

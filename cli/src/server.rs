@@ -132,7 +132,7 @@ fn add(config: &Config, options: &Add, out: Out) -> Result<(), Failure> {
     file.servers()?.insert(name.clone(), Value::Object(entry));
     file.write()?;
     if options.trust {
-        let mut tables = OperatorFile::open(&config.file)?;
+        let mut tables = OperatorFile::open(&config.layout.config_file.path)?;
         let mut trusted = Table::new();
         trusted.insert("trusted", value(true));
         tables.put("servers", name, trusted)?;
@@ -151,7 +151,7 @@ fn remove(config: &Config, name: &str, out: Out) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NotFound, format!("there is no server `{name}` in {}", file.path.display())));
     }
     file.write()?;
-    let mut tables = OperatorFile::open(&config.file)?;
+    let mut tables = OperatorFile::open(&config.layout.config_file.path)?;
     // A server of the same name that comes later is another one.
     if tables.remove("servers", name) {
         tables.write()?;

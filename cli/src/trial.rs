@@ -53,7 +53,7 @@ pub(crate) async fn step(session: &Session, uses: &str, with: &Value, title: &st
     })?;
     let (Inserted::Created(task) | Inserted::Existed(task)) = store.insert_task(caller, &accepted, None).await?;
     let asked = async {
-        let (run, _) = store.run_now(caller, task.id, &format!("cli-{}", EventId::new()), None).await?;
+        let run = store.run_now(caller, task.id, &format!("cli-{}", EventId::new()), None).await?.run;
         watch(session, run, Some(RUN_LIMIT), |_| Ok(())).await
     };
     let over = asked.await;
