@@ -231,9 +231,10 @@ async fn a_server_is_started_with_the_secrets_that_are_bound_to_it_and_does_not_
     let bench = Bench::new().await;
     let bindings = Bindings::new(&[], &["bound".to_owned()], &[]).unwrap();
     bench.fixture.executor.set_secret(&KeyRing::parse(KEY).unwrap(), "TOKEN", VALUE, Some(bindings)).await.unwrap();
+    // It stays a moment, so that its words are read before its end is noticed.
     let server = json!({
         "command": "/bin/sh",
-        "args": ["-c", "echo \"started with $TOKEN\" >&2"],
+        "args": ["-c", "echo \"started with $TOKEN\" >&2; read line; sleep 1"],
         "env": { "TOKEN": "${secrets.TOKEN}" },
     });
     let file = std::env::temp_dir().join(format!("ordinaut-secret-servers-{}", uuid::Uuid::now_v7()));
