@@ -12,6 +12,9 @@ mod lab;
 #[path = "support/programs.rs"]
 #[expect(dead_code, reason = "the support of several test programs")]
 mod programs;
+#[path = "support/sink.rs"]
+#[expect(dead_code, reason = "the support of several test programs")]
+mod sink;
 
 use std::{
     fs::File,
@@ -191,9 +194,9 @@ async fn a_canary_goes_out_with_the_call_and_is_found_nowhere_afterwards() {
     assert!(set.stderr.contains("newline") && !format!("{set:?}").contains("c4nary"), "{set:?}");
 
     let environment = [
-        ("ORDINAUT_LOG", "trace".to_owned()),
-        ("ORDINAUT_SECRET_KEY", KEY.to_owned()),
-        ("ORDINAUT_HTTP_ALLOW", mirror.address.to_string()),
+        ("ORDINAUT_LOG".into(), "trace".into()),
+        ("ORDINAUT_SECRET_KEY".into(), KEY.into()),
+        ("ORDINAUT_HTTP_ALLOW".into(), mirror.address.to_string().into()),
     ];
     let mut executor = lab.executor_with("executor", &environment);
     let chat_log = lab.directory().join("chat.log");
@@ -270,7 +273,8 @@ async fn a_step_is_denied_when_its_secret_is_gone_or_the_key_is_another() {
         assert_eq!(finish(set, &["secret", "set", "CANARY", "--host", &host], CANARY).await.code, 0);
     };
     set("YW5vdGhlciBrZXkgb2YgMzIgYnl0ZXMsIGluIGJhc2U=").await;
-    let environment = [("ORDINAUT_SECRET_KEY", KEY.to_owned()), ("ORDINAUT_HTTP_ALLOW", mirror.address.to_string())];
+    let environment =
+        [("ORDINAUT_SECRET_KEY".into(), KEY.into()), ("ORDINAUT_HTTP_ALLOW".into(), mirror.address.to_string().into())];
     let _executor = lab.executor_with("executor", &environment);
     let task = lab.keep(&definition("denied", mirror.address, "/json").to_string()).await;
 

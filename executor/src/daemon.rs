@@ -37,7 +37,6 @@ use crate::{
     actions::{
         ActionRegistry,
         approval::RequestApproval,
-        credentials::NoSecrets,
         event::EventPublish,
         http::{
             HttpAction, HttpLimits,
@@ -227,9 +226,9 @@ impl Daemon {
         let wait = Arc::new(Wait::new(store.clone(), clock.clone()));
         let (file, tables) = (machine.config_file.clone(), config.operator.clone());
         let (watch, standing) = operator::Watch::new(file, tables, store.clone());
-        let (secrets, limits) = (Arc::new(NoSecrets), Limits::DEFAULT);
-        let llm = LlmGenerate::new(standing.clone(), store.clone(), secrets.clone(), &limits);
-        let notify = NotifySend::new(standing, store.clone(), secrets, machine.desktop.clone(), &limits);
+        let limits = Limits::DEFAULT;
+        let llm = LlmGenerate::new(standing.clone(), store.clone(), vault.clone(), &limits);
+        let notify = NotifySend::new(standing, store.clone(), vault.clone(), machine.desktop.clone(), &limits);
         let actions = HttpAction::new(guard, HttpLimits::default())
             .with_secrets(vault)
             .register(ActionRegistry::default())

@@ -1,37 +1,35 @@
 //! Credentials of the operator's, from their configuration to one call, and out of everything that is kept of it.
 //!
-//! [`Secrets`] is the one seam to where `${secrets.NAME}` is looked up. What a call used is remembered while it lasts,
+//! `${secrets.NAME}` is opened from the vault when a call is made. What a call used is remembered while it lasts,
 //! so that an endpoint that echoes what it was sent cannot write a credential into a history or a log.
 
-use async_trait::async_trait;
+use std::collections::BTreeSet;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ordinaut_schema::{
     operator::Credential,
     run::{ErrorKind, StepFailure},
 };
+use ordinaut_store::secrets::{For, SecretVault};
 use serde_json::Value;
 use url::Url;
 
-/// Where `${secrets.NAME}` of the operator's configuration is looked up, when a call is made.
-#[async_trait]
-pub trait Secrets: Send + Sync + 'static {
-    async fn resolve(&self, name: &str) -> Result<String, StepFailure>;
+use super::http::secrets::failure;
+
+/// Whose configuration names a secret: what the secret must be bound to.
+#[derive(Debug, Clone)]
+pub(crate) enum Owner {
+    Channel(String),
+    /// A model, by the address of its endpoint.
+    Model(Url),
 }
 
-/// Until there is a store of secrets: refuses, and says what to do.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoSecrets;
-
-#[async_trait]
-impl Secrets for NoSecrets {
-    async fn resolve(&self, name: &str) -> Result<String, StepFailure> {
-        Err(StepFailure::new(
-            ErrorKind::Denied,
-            format!(
-                "the operator's configuration refers to ${{secrets.{name}}}, and this version keeps no secrets: write \
-                 the credential itself into ordinaut.toml, which only its owner may read"
-            ),
-        ))
+impl Owner {
+    fn as_use(&self) -> For<'_> {
+        match self {
+            Self::Channel(name) => For::Channel(name),
+            Self::Model(url) => For::Request(url),
+        }
     }
 }
 
@@ -40,24 +38,30 @@ const SHORTEST: usize = 6;
 const HIDDEN: &str = "[hidden]";
 
 /// The credentials that one call uses.
-#[derive(Default)]
 pub(crate) struct Used {
+    owner: Owner,
     forms: Vec<String>,
 }
 
 impl Used {
+    pub(crate) const fn of(owner: Owner) -> Self {
+        Self { owner, forms: Vec::new() }
+    }
+
     /// What a credential says now.
-    pub(crate) async fn fill(&mut self, credential: &Credential, secrets: &dyn Secrets) -> Result<String, StepFailure> {
+    pub(crate) async fn fill(&mut self, credential: &Credential, secrets: &SecretVault) -> Result<String, StepFailure> {
         let mut values = Vec::new();
         for name in credential.references() {
-            values.push(secrets.resolve(name).await?);
+            let opened = secrets.open(&BTreeSet::from([name.to_owned()]), self.owner.as_use()).await;
+            let opened = opened.map_err(|error| failure(&error))?.pop();
+            values.push(opened.expect("one secret was asked for, and an error would have been answered"));
         }
         let mut next = values.iter();
         let filled = credential
-            .fill(|_| next.next().cloned().ok_or(()))
+            .fill(|_| next.next().map(|secret| secret.value().to_owned()).ok_or(()))
             .expect("each reference of a credential was looked up, in their order");
-        for value in &values {
-            self.hide(value);
+        for secret in &values {
+            self.hide(secret.value());
         }
         self.hide(&filled);
         Ok(filled)
@@ -67,7 +71,7 @@ impl Used {
     pub(crate) async fn fill_url(
         &mut self,
         credential: &Credential,
-        secrets: &dyn Secrets,
+        secrets: &SecretVault,
     ) -> Result<Url, StepFailure> {
         let text = self.fill(credential, secrets).await?;
         let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -127,15 +131,35 @@ impl Used {
 
 #[cfg(test)]
 mod tests {
+    use ordinaut_store::{
+        secrets::{Bindings, KeySource},
+        testing::{Database, Fixture},
+    };
     use serde_json::json;
 
     use super::*;
 
+    /// Thirty-two zeros.
+    const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+    /// A vault with `KEY`, which is bound to the channel `team`.
+    async fn vault() -> (SecretVault, Database) {
+        let (store, database) = Fixture::fresh().await;
+        let keys = KeySource::choose(Some(KEY), None, std::path::Path::new("unused"));
+        let bindings = Bindings::new(&[], &[], &["team".to_owned()]).unwrap();
+        store.executor.set_secret(&keys.read().unwrap(), "KEY", "hunter2hunter2", Some(bindings)).await.unwrap();
+        (SecretVault::new(store.executor.clone(), keys), database)
+    }
+
+    fn of(channel: &str) -> Used {
+        Used::of(Owner::Channel(channel.to_owned()))
+    }
+
     #[tokio::test]
     async fn every_form_of_a_used_credential_is_hidden() {
-        let mut used = Used::default();
+        let ((vault, _database), mut used) = (vault().await, of("team"));
         let credential = Credential::parse("pass\"wörd&1").unwrap();
-        assert_eq!(used.fill(&credential, &NoSecrets).await.unwrap(), "pass\"wörd&1");
+        assert_eq!(used.fill(&credential, &vault).await.unwrap(), "pass\"wörd&1");
         let mut echoed = json!({
             "plain": "<pass\"wörd&1>",
             "base64": STANDARD.encode("pass\"wörd&1"),
@@ -149,18 +173,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reference_is_refused_with_what_to_do_until_there_are_secrets() {
+    async fn a_secret_goes_into_the_configuration_that_it_is_bound_to_and_out_of_what_comes_back() {
+        let (vault, _database) = vault().await;
         let credential = Credential::parse("Bearer ${secrets.KEY}").unwrap();
-        let refused = Used::default().fill(&credential, &NoSecrets).await.unwrap_err();
+        let mut used = of("team");
+        assert_eq!(used.fill(&credential, &vault).await.unwrap(), "Bearer hunter2hunter2");
+        assert_eq!(used.mask("no hunter2hunter2 here"), "no [hidden] here");
+
+        let refused = of("other").fill(&credential, &vault).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Denied);
-        assert!(refused.message.contains("${secrets.KEY}") && refused.message.contains("ordinaut.toml"), "{refused}");
+        assert!(refused.message.contains("KEY") && refused.message.contains("team"), "{refused}");
+        let model = Owner::Model(Url::parse("https://api.example.com/v1").unwrap());
+        assert_eq!(Used::of(model).fill(&credential, &vault).await.unwrap_err().kind, ErrorKind::Denied);
     }
 
     #[tokio::test]
     async fn the_path_of_a_secret_url_is_hidden_and_its_host_is_not() {
-        let mut used = Used::default();
+        let ((vault, _database), mut used) = (vault().await, of("team"));
         let credential = Credential::parse("https://hooks.example.com/services/T0/abcdefghijklmnop1234").unwrap();
-        used.fill_url(&credential, &NoSecrets).await.unwrap();
+        used.fill_url(&credential, &vault).await.unwrap();
         assert_eq!(used.mask("POST /services/T0/abcdefghijklmnop1234"), "POST [hidden]");
         assert_eq!(
             used.mask("no hook abcdefghijklmnop1234 at hooks.example.com"),

@@ -6,8 +6,6 @@
 //!
 //! `prompt` is what is asked, `anthropic` and `openai` how, `answer` what becomes of it.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use ordinaut_schema::{
     action::Need,
@@ -15,7 +13,7 @@ use ordinaut_schema::{
     operator::{Model, ModelKind, Operator},
     run::{ErrorKind, StepFailure},
 };
-use ordinaut_store::Store;
+use ordinaut_store::{Store, secrets::SecretVault};
 use tokio::time::{Instant, timeout_at};
 
 use self::{
@@ -24,7 +22,7 @@ use self::{
 };
 use super::{
     Action, Answer, StepCall,
-    credentials::{Secrets, Used},
+    credentials::{Owner, Used},
     http::{endpoint, own_limit},
     store_failure,
 };
@@ -40,7 +38,7 @@ mod strict;
 pub struct LlmGenerate {
     standing: Standing,
     store: Store,
-    secrets: Arc<dyn Secrets>,
+    secrets: SecretVault,
     limits: Limits,
 }
 
@@ -60,7 +58,7 @@ struct Conversation<'a> {
 }
 
 impl LlmGenerate {
-    pub fn new(standing: Standing, store: Store, secrets: Arc<dyn Secrets>, limits: &Limits) -> Self {
+    pub fn new(standing: Standing, store: Store, secrets: SecretVault, limits: &Limits) -> Self {
         Self { standing, store, secrets, limits: *limits }
     }
 
@@ -69,12 +67,15 @@ impl LlmGenerate {
         asked: Asked,
         operator: &Operator,
         call: &StepCall,
-        used: &mut Used,
+        used: &mut Option<Used>,
         deadline: Instant,
     ) -> Result<serde_json::Value, StepFailure> {
         let (name, model) = self.choose(asked.model.as_deref(), operator, call).await?;
         let key = match &model.api_key {
-            Some(key) => Some(used.fill(key, &*self.secrets).await?),
+            Some(key) => {
+                let used = used.insert(Used::of(Owner::Model(model.base_url.clone())));
+                Some(used.fill(key, &self.secrets).await?)
+            }
             None => None,
         };
         let talk = Conversation { call, name, model, key, deadline };
@@ -189,7 +190,7 @@ impl Action for LlmGenerate {
         let asked = Asked::read(&call.input)?;
         let operator = self.standing.borrow().clone();
         let deadline = Instant::now() + own_limit(call.limit);
-        let mut used = Used::default();
+        let mut used = None;
         let done = tokio::select! {
             biased;
             done = timeout_at(deadline, self.generate(asked, &operator, &call, &mut used, deadline)) => done,
@@ -199,10 +200,15 @@ impl Action for LlmGenerate {
         };
         match done {
             Ok(Ok(mut output)) => {
-                used.mask_value(&mut output);
+                if let Some(used) = used {
+                    used.mask_value(&mut output);
+                }
                 Ok(output.into())
             }
-            Ok(Err(failure)) => Err(used.mask_failure(failure)),
+            Ok(Err(failure)) => Err(match used {
+                Some(used) => used.mask_failure(failure),
+                None => failure,
+            }),
             Err(_elapsed) => {
                 let message =
                     format!("the model did not answer within {:?}; `timeout` of the step allows more", call.limit);

@@ -5,10 +5,7 @@
 //! in no failure and no output. `me` always exists: the inbox, and this machine's desktop where there is one, until the
 //! operator redirects it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use ordinaut_schema::{
@@ -16,7 +13,7 @@ use ordinaut_schema::{
     operator::{Channel, Operator},
     run::{ErrorKind, StepFailure},
 };
-use ordinaut_store::Store;
+use ordinaut_store::{Store, secrets::SecretVault};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -24,7 +21,7 @@ use url::Url;
 use self::message::Message;
 use super::{
     Action, Answer, StepCall,
-    credentials::{Secrets, Used},
+    credentials::{Owner, Used},
     http::{
         endpoint::{self, Reply},
         own_limit,
@@ -54,7 +51,7 @@ const REPLY_BYTES: usize = 64 * 1024;
 pub struct NotifySend {
     standing: Standing,
     store: Store,
-    secrets: Arc<dyn Secrets>,
+    secrets: SecretVault,
     desktop: Desktop,
     most_per_day: u32,
 }
@@ -69,7 +66,7 @@ impl std::fmt::Debug for NotifySend {
 struct Sending<'a> {
     call: &'a StepCall,
     message: &'a Message,
-    secrets: &'a dyn Secrets,
+    secrets: &'a SecretVault,
     used: &'a mut Used,
     deadline: Instant,
     /// Set before the message may leave.
@@ -86,7 +83,7 @@ impl Sending<'_> {
 }
 
 impl NotifySend {
-    pub fn new(standing: Standing, store: Store, secrets: Arc<dyn Secrets>, desktop: Desktop, limits: &Limits) -> Self {
+    pub fn new(standing: Standing, store: Store, secrets: SecretVault, desktop: Desktop, limits: &Limits) -> Self {
         Self { standing, store, secrets, desktop, most_per_day: limits.notifications_per_day }
     }
 
@@ -169,9 +166,9 @@ impl Action for NotifySend {
         self.count(&call).await?;
         let kind = channel.map_or("inbox", |channel| channel.kind().as_str());
         let deadline = Instant::now() + own_limit(call.limit);
-        let (mut used, sent) = (Used::default(), AtomicBool::new(false));
+        let (mut used, sent) = (Used::of(Owner::Channel(message.channel.clone())), AtomicBool::new(false));
         let sending =
-            Sending { call: &call, message: &message, secrets: &*self.secrets, used: &mut used, deadline, sent: &sent };
+            Sending { call: &call, message: &message, secrets: &self.secrets, used: &mut used, deadline, sent: &sent };
         let done = tokio::select! {
             biased;
             done = timeout_at(deadline, self.send(channel, sending)) => done,

@@ -1,11 +1,6 @@
 //! `notify.send` by e-mail, through a mail server.
 
-use std::sync::Arc;
-
-use ordinaut_executor::actions::{
-    credentials::NoSecrets,
-    notify::{Desktop, NotifySend},
-};
+use ordinaut_executor::actions::notify::{Desktop, NotifySend};
 use ordinaut_schema::{limits::Limits, run::ErrorKind};
 use serde_json::{Value, json};
 
@@ -25,7 +20,7 @@ fn mail(server: &MailServer, more: Value) -> Value {
 
 fn action(base: &Base, file: &Value) -> NotifySend {
     let standing = base.standing(file);
-    NotifySend::new(standing, base.store.clone(), Arc::new(NoSecrets), Desktop::default(), &Limits::DEFAULT)
+    NotifySend::new(standing, base.store.clone(), base.secrets(), Desktop::default(), &Limits::DEFAULT)
 }
 
 #[tokio::test]

@@ -22,7 +22,11 @@ use ordinaut_schema::{
     operator::Operator,
     run::StepFailure,
 };
-use ordinaut_store::{Caller, Role, Settings, Store, testing};
+use ordinaut_store::{
+    Caller, Role, Settings, Store,
+    secrets::{KeySource, SecretVault},
+    testing,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -98,12 +102,21 @@ async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response 
 }
 
 /// A database of the test's own.
+/// Thirty-two zeros.
+const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
 pub(crate) struct Base {
     pub(crate) store: Store,
     _database: testing::Database,
 }
 
 impl Base {
+    /// The secrets of this database, under a key of the test's own.
+    pub(crate) fn secrets(&self) -> SecretVault {
+        let keys = KeySource::choose(Some(KEY), None, std::path::Path::new("unused"));
+        SecretVault::new(self.store.clone(), keys)
+    }
+
     pub(crate) async fn new() -> Self {
         let database = testing::database().await;
         let store = Store::connect(Settings::new(&database.url, Role::Executor)).await.unwrap();

@@ -1,8 +1,8 @@
 //! `llm.generate` against a local server that speaks both kinds.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use ordinaut_executor::actions::{credentials::NoSecrets, llm::LlmGenerate};
+use ordinaut_executor::actions::llm::LlmGenerate;
 use ordinaut_schema::{action::Grants, limits::Limits, run::ErrorKind};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn file(endpoint: &Endpoint) -> Value {
 
 fn limited(base: &Base, endpoint: &Endpoint, llm_calls_per_day: u32) -> LlmGenerate {
     let limits = Limits { llm_calls_per_day, ..Limits::DEFAULT };
-    LlmGenerate::new(base.standing(&file(endpoint)), base.store.clone(), Arc::new(NoSecrets), &limits)
+    LlmGenerate::new(base.standing(&file(endpoint)), base.store.clone(), base.secrets(), &limits)
 }
 
 fn action(base: &Base, endpoint: &Endpoint) -> LlmGenerate {

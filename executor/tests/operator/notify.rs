@@ -1,11 +1,8 @@
 //! `notify.send`: each kind's request, lengths, refusals, limits.
 
-use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
-use ordinaut_executor::actions::{
-    credentials::NoSecrets,
-    notify::{Desktop, NotifySend},
-};
+use ordinaut_executor::actions::notify::{Desktop, NotifySend};
 use ordinaut_schema::{limits::Limits, run::ErrorKind};
 use ordinaut_store::Caller;
 use serde_json::{Value, json};
@@ -26,7 +23,7 @@ fn file(endpoint: &Endpoint) -> Value {
 
 fn limited(base: &Base, file: &Value, desktop: Desktop, notifications_per_day: u32) -> NotifySend {
     let limits = Limits { notifications_per_day, ..Limits::DEFAULT };
-    NotifySend::new(base.standing(file), base.store.clone(), Arc::new(NoSecrets), desktop, &limits)
+    NotifySend::new(base.standing(file), base.store.clone(), base.secrets(), desktop, &limits)
 }
 
 fn action(base: &Base, endpoint: &Endpoint) -> NotifySend {
