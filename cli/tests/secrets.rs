@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     reason = "a test that cannot go on says so, and is its own edge"
 )]
 
@@ -317,7 +318,7 @@ async fn the_command_line_keeps_lists_and_forgets_secrets_and_never_says_a_value
     assert!(run(&["secret", "list"], "").await.stdout.contains("API_KEY"));
     let granted = run(&["agent", "add", "phone", "--secret", "API_KEY", "--json"], "").await;
     assert_eq!(granted.code, 0, "{granted:?}");
-    assert!(run(&["agent", "list"], "").await.stdout.contains("secret API_KEY"));
+    assert!(run(&["agent", "list"], "").await.stdout.contains("secret:API_KEY"));
 
     assert_eq!(run(&["secret", "delete", "API_KEY"], "").await.code, 0);
     let gone = run(&["secret", "delete", "API_KEY"], "").await;

@@ -55,10 +55,12 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    // The SDK writes down whole messages, as servers sent them: whatever they hold, secrets too.
+    let filter = format!("{},rmcp=warn", config.log.filter);
     let settings = Settings {
         program: "ordinaut-executor",
         version: env!("CARGO_PKG_VERSION"),
-        filter: &config.log.filter,
+        filter: &filter,
         format: config.log.format,
         traces: &config.telemetry,
     };

@@ -24,7 +24,7 @@ where ctid = any (array(
       )
     order by ready.rank, ready.run_id
     limit (select $2::bigint from set_config('synchronous_commit', 'off', true))
-    for update skip locked
+    for no key update skip locked
 ))
 returning
     run_id,

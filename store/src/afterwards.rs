@@ -163,7 +163,8 @@ impl Store {
     }
 }
 
-/// Returns when nobody is in the middle of ending one of the runs that hold these.
+/// Returns when nobody is in the middle of ending one of the runs that hold these. A claim passes by this lock: it
+/// changes no key.
 async fn wait_for_holders(
     tx: &mut Transaction<'_, Postgres>,
     agent: AgentId,
@@ -178,7 +179,7 @@ async fn wait_for_holders(
           and (task_id = any ($2) or concurrency_key = any ($3))
           and state <> 'blocked'
         order by run_id
-        for share
+        for key share
         ",
         agent.uuid(),
         tasks,

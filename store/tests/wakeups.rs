@@ -8,9 +8,10 @@ use jiff::{Timestamp, ToSpan as _};
 use ordinaut_schema::schedule::ScheduleKind;
 use ordinaut_store::{
     Caller,
-    testing::{Fixture, accepted},
+    testing::{Fixture, accepted, accepted_with},
     wakeups::Hint,
 };
+use serde_json::json;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -72,7 +73,9 @@ async fn a_run_that_an_own_event_causes_is_hinted_at() {
     let (fixture, _database) = Fixture::fresh().await;
     let local = Caller::local("test");
     let now = fixture.executor.now().await.unwrap();
-    let listening = accepted("Listening", (ScheduleKind::Event, "task.created"), now);
+    // Its own creation is such an event, too: without `allow` the second run would be blocked behind that one's.
+    let listening =
+        accepted_with("Listening", (ScheduleKind::Event, "task.created"), now, json!({ "overlap": "allow" }));
     fixture.mcp.insert_task(&local, &listening, None).await.unwrap();
     let mut listener = fixture.executor.listen().await.unwrap();
     // Nothing of this one is ever due: what is hinted at is the run that its creation causes.

@@ -91,9 +91,7 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 pub fn start(settings: Settings<'_>, runtime: &Handle) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::try_new(settings.filter)
         .map_err(|source| TelemetryError::Filter { filter: settings.filter.to_owned(), source })?
-        .add_directive(format!("{TARGET}=off").parse().expect("a target and a level are a directive"))
-        // The SDK writes down whole messages, as servers sent them: whatever they hold, secrets too.
-        .add_directive("rmcp=warn".parse().expect("a target and a level are a directive"));
+        .add_directive(format!("{TARGET}=off").parse().expect("a target and a level are a directive"));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours());
     let lines = match settings.format {
         LogFormat::Pretty => lines.boxed(),

@@ -27,7 +27,7 @@ async fn a_task_and_its_run_are_read_as_resources_that_the_list_names() {
     assert_eq!(shown["run"]["state"], "pending");
     assert!(read(&chat, "ordinaut://guide/pipelines").await.contains("# Writing a task"));
     let schema: Value = serde_json::from_str(&read(&chat, "ordinaut://schema/task").await).unwrap();
-    assert!(schema["properties"]["pipeline"]["items"]["properties"]["uses"].is_object());
+    assert!(schema["$defs"]["Step"]["properties"]["uses"].is_object());
     assert_eq!(chat.client.list_all_resource_templates().await.unwrap().len(), 2);
     for nowhere in ["ordinaut://tasks/briefing", "ordinaut://runs/x", "file:///etc/passwd"] {
         assert!(chat.client.read_resource(ReadResourceRequestParams::new(nowhere)).await.is_err(), "{nowhere}");
