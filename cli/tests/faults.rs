@@ -52,7 +52,7 @@ fn terminate(executor: &Child) {
 async fn a_thousand_tasks_due_in_one_second_run_once_each_on_two_executors() {
     let lab = Lab::open().await;
     let _executors = [lab.executor("one"), lab.executor("two")];
-    let due = lab.store.now().await.unwrap() + Duration::from_secs(20);
+    let due = lab.store.now().await.unwrap() + Duration::from_secs(40);
     let mut tasks = BTreeSet::new();
     for n in 0..1000 {
         let task = format!(
