@@ -32,6 +32,7 @@ pub(crate) struct Sink {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     gate: watch::Sender<bool>,
+    entered: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -59,6 +60,9 @@ struct Wish {
     /// How long it stays, for `busy`.
     #[serde(default)]
     ms: u64,
+    /// It stays, besides, until as many as its limit have been inside at once.
+    #[serde(default)]
+    full: bool,
 }
 
 const fn any_number() -> u32 {
@@ -68,8 +72,12 @@ const fn any_number() -> u32 {
 impl Sink {
     pub(crate) async fn open() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let sink =
-            Self { address: listener.local_addr().unwrap(), seen: Arc::default(), gate: watch::Sender::new(false) };
+        let sink = Self {
+            address: listener.local_addr().unwrap(),
+            seen: Arc::default(),
+            gate: watch::Sender::new(false),
+            entered: watch::Sender::new(()),
+        };
         let router = Router::new().route("/{kind}/{name}", any(answer)).with_state(sink.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         sink
@@ -139,13 +147,19 @@ async fn answer(
 ) -> (StatusCode, String) {
     let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
     let inside = sink.enter(&name, wish.limit);
+    sink.entered.send_replace(());
     sink.seen.lock().unwrap().calls.push(Call { name: name.clone(), key });
     match kind.as_str() {
         "hold" => {
             let mut gate = sink.gate.subscribe();
             gate.wait_for(|open| *open).await.unwrap();
         }
-        "busy" => tokio::time::sleep(Duration::from_millis(wish.ms)).await,
+        "busy" => {
+            tokio::time::sleep(Duration::from_millis(wish.ms)).await;
+            let full = usize::try_from(wish.limit).unwrap();
+            let mut entered = sink.entered.subscribe();
+            entered.wait_for(|()| !wish.full || sink.crowd(&name).most >= full).await.unwrap();
+        }
         _ => {}
     }
     drop(inside);
