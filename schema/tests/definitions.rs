@@ -46,7 +46,6 @@ fn catalogue() -> Catalogue {
         },
         grants: Grants { commands: vec!["backup".to_owned()], ..Grants::local() },
         agent: "phone".to_owned(),
-        ..Catalogue::default()
     }
 }
 

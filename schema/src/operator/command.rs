@@ -52,11 +52,19 @@ pub(super) fn read(mut fields: Fields<'_, '_>) -> Option<Command> {
         fields.fault("directory", FaultCode::InvalidValue, "`directory` must be absolute: it begins with `/`");
     }
     let timeout = fields.duration("timeout", LEAST..=MOST).unwrap_or(Duration::from_mins(1));
-    let (args, stdin) = (fields.flag("args").unwrap_or_default(), fields.flag("stdin").unwrap_or_default());
+    let takes_args = fields.flag("args").unwrap_or_default();
+    let takes_stdin = fields.flag("stdin").unwrap_or_default();
     let sentence = fields.line("sentence", 200).map(str::to_owned);
     fields.finish(
         "a command",
         &[("working_directory", "directory"), ("cwd", "directory"), ("time_limit", "timeout"), ("command", "argv")],
     );
-    Some(Command { argv: argv.filter(|_| is_good)?, directory, timeout, args, stdin, sentence })
+    Some(Command {
+        argv: argv.filter(|_| is_good)?,
+        directory,
+        timeout,
+        args: takes_args,
+        stdin: takes_stdin,
+        sentence,
+    })
 }

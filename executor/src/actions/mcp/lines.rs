@@ -62,7 +62,7 @@ mod tests {
         };
         let lines = [[b'x'; 999].as_slice(), b"\n"].concat().repeat(100);
         assert_eq!(read(&lines).await.unwrap(), 100_000);
-        let flood = [lines.as_slice(), &[b'x'; 100_000]].concat();
+        let flood = [lines.as_slice(), &vec![b'x'; 100_000]].concat();
         assert!(read(&flood).await.unwrap_err().to_string().contains("10000 bytes"));
     }
 }
