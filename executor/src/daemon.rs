@@ -46,6 +46,7 @@ use crate::{
         llm::LlmGenerate,
         mcp::{McpSettings, McpTools},
         notify::{Desktop, NotifySend},
+        shell::ShellExec,
         task::RunTask,
         wait::Wait,
     },
@@ -71,7 +72,7 @@ pub struct Machine {
     pub config_dir: Option<PathBuf>,
     /// `ordinaut.toml`, read again while the executor runs.
     pub config_file: Option<PathBuf>,
-    /// What MCP servers may see of the environment.
+    /// What MCP servers and commands may see of the environment.
     pub environment: BTreeMap<String, OsString>,
     /// Of this machine, for people.
     pub host: String,
@@ -228,12 +229,14 @@ impl Daemon {
         let (watch, standing) = operator::Watch::new(file, tables, store.clone());
         let limits = Limits::DEFAULT;
         let llm = LlmGenerate::new(standing.clone(), store.clone(), vault.clone(), &limits);
+        let shell = ShellExec::new(standing.clone(), machine.environment.clone(), &limits);
         let notify = NotifySend::new(standing, store.clone(), vault.clone(), machine.desktop.clone(), &limits);
         let actions = HttpAction::new(guard, HttpLimits::default())
             .with_secrets(vault)
             .register(ActionRegistry::default())
             .with("llm.generate", Arc::new(llm))
             .with("notify.send", Arc::new(notify))
+            .with("shell.exec", Arc::new(shell))
             .with("inbox.post", Arc::new(InboxPost::new(store.clone())))
             .with("event.publish", Arc::new(EventPublish::new(store.clone())))
             .with("wait.for", wait.clone())

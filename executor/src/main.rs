@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use nix::unistd::geteuid;
 use ordinaut_executor::{
-    actions::{mcp::PASSED_ON, notify::Desktop},
+    actions::{group::PASSED_ON, notify::Desktop},
     config::Config,
     daemon::{self, Machine},
     telemetry,
@@ -55,8 +55,8 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    // The SDK writes down whole messages, as servers sent them: whatever they hold, secrets too.
-    let filter = format!("{},rmcp=warn", config.log.filter);
+    // The SDK writes down whole messages, as servers sent them: whatever they hold, secrets too, and as many as they send.
+    let filter = format!("{},rmcp=error", config.log.filter);
     let settings = Settings {
         program: "ordinaut-executor",
         version: env!("CARGO_PKG_VERSION"),

@@ -18,8 +18,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub async fn serve(store: Store, tools: Arc<McpTools>, stop: CancellationToken) -> anyhow::Result<()> {
     let publish = async {
         let mut changes = tools.changes();
-        // Cancelled with the rest on `stop`; nothing here is half done by that.
-        stop.run_until_cancelled(tools.survey()).await;
+        tools.look_again().await;
         while !stop.is_cancelled() {
             changes.borrow_and_update();
             let wait = match write(&store, &tools).await {
@@ -36,7 +35,10 @@ pub async fn serve(store: Store, tools: Arc<McpTools>, stop: CancellationToken) 
             }
         }
     };
-    tokio::join!(publish, tools.serve(stop.clone()));
+    // Beside what is published, not before it: a server that hangs in its handshake holds none of the others back.
+    // Cancelled with the rest on `stop`; nothing here is half done by that.
+    let survey = stop.run_until_cancelled(tools.survey());
+    tokio::join!(publish, survey, tools.serve(stop.clone()));
     Ok(())
 }
 

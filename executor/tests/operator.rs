@@ -1,4 +1,4 @@
-//! What the operator configures, at work: channels and models against local servers, the file read again by a real
+//! What the operator configures, at work: channels and models against local servers, commands, the file read again by a real
 //! executor, grants and limits at the call, and credentials in nothing that is kept.
 
 #![expect(
@@ -21,5 +21,7 @@ mod endpoint;
 mod llm;
 #[path = "operator/notify.rs"]
 mod notify;
+#[path = "operator/shell.rs"]
+mod shell;
 #[path = "operator/smtp.rs"]
 mod smtp;

@@ -51,6 +51,8 @@ pub struct Catalogue {
     pub unseen_servers: Vec<String>,
     pub offered: Offered,
     pub grants: Grants,
+    /// What the agent is called, for the command that grants it more.
+    pub agent: String,
 }
 
 /// What the operator configured for steps to name, beside MCP servers.
@@ -103,9 +105,6 @@ impl Grants {
 pub const FAMILIES: [&str; 11] =
     ["http", "llm", "notify", "inbox", "approval", "wait", "task", "event", "data", "shell", "orchestrator"];
 
-/// Actions that are promised and not built yet, with what to do meanwhile.
-const NOT_YET: [(&str, &str); 1] = [("shell.exec", "serve the command as a tool of an MCP server meanwhile")];
-
 /// The built-in actions, in the order in which they are listed.
 pub fn built_in() -> &'static [Descriptor] {
     built_in::all()
@@ -136,13 +135,6 @@ pub(crate) fn judge_name(uses: &str, path: &str, catalogue: &Catalogue) -> Resul
     if built_in().iter().any(|descriptor| descriptor.name == uses) {
         return Ok(None);
     }
-    if let Some((name, meanwhile)) = NOT_YET.iter().find(|(name, _)| *name == uses) {
-        return Err(Fault::new(
-            path,
-            FaultCode::UnknownAction,
-            format!("`{name}` is not available in this version of Ordinaut; {meanwhile}"),
-        ));
-    }
     let Some((server, tool)) = split_tool(uses) else {
         return Err(unknown(uses, path, catalogue));
     };
@@ -152,11 +144,8 @@ pub(crate) fn judge_name(uses: &str, path: &str, catalogue: &Catalogue) -> Resul
         return Err(unknown(uses, path, catalogue));
     }
     if !catalogue.grants.allow_tool(server, tool) {
-        return Err(Fault::new(
-            path,
-            FaultCode::NotGranted,
-            format!("this agent may not use `{uses}`; a person can grant it the server `{server}` or this one tool"),
-        ));
+        let need = Need::Tool { server: server.to_owned(), tool: tool.to_owned() };
+        return Err(need::not_granted(&need, path, catalogue));
     }
     Ok(unseen.then(|| {
         format!("{path}: the MCP server `{server}` has not been seen yet, so `{uses}` and its input are not checked")

@@ -41,9 +41,11 @@ fn catalogue() -> Catalogue {
         offered: Offered {
             models: [("home".to_owned(), "small".to_owned())].into(),
             default_model: Some("home".to_owned()),
+            commands: [("backup".to_owned(), "Backs up".to_owned()), ("other".to_owned(), "other".to_owned())].into(),
             ..Offered::default()
         },
-        grants: Grants::local(),
+        grants: Grants { commands: vec!["backup".to_owned()], ..Grants::local() },
+        agent: "phone".to_owned(),
     }
 }
 
@@ -556,12 +558,12 @@ fn with_is_judged_against_the_actions_input_and_templates_are_not_typed() {
 }
 
 #[test]
-fn an_unknown_action_is_refused_and_one_that_is_not_there_yet_says_so() {
+fn an_unknown_action_is_refused_with_what_is_near() {
     let uses = |uses: &str| fault(&task(json!([{"uses": uses}])));
     assert_eq!(uses("http.gett").suggestion.as_deref(), Some("http.get"));
     assert_eq!(uses("gihub.create_issue").suggestion.as_deref(), Some("github.create_issue"));
     assert!(uses("github.close").message.contains("there are github.create_issue"));
-    assert!(uses("shell.exec").message.contains("not available in this version"));
+    assert_eq!(uses("shell.run").code, FaultCode::UnknownAction);
     assert_eq!(uses("fetch").code, FaultCode::UnknownAction);
 }
 
@@ -575,6 +577,64 @@ fn grants_are_checked_and_an_unseen_server_is_a_warning() {
     judge_with(&definition, &Catalogue { grants: granted, ..catalogue() }).unwrap();
     let unseen = accepted(&task(json!([{"uses": "calendar.list", "with": {"anything": 1}}])));
     assert!(unseen.warnings[0].contains("calendar"), "{:?}", unseen.warnings);
+}
+
+#[test]
+fn a_command_is_judged_by_its_id_its_grant_and_its_input() {
+    let exec = |with: Value| task(json!([{"uses": "shell.exec", "with": with}]));
+    let whole =
+        json!({"command": "backup", "args": ["a", 1, true, "${run.id}"], "stdin": {"a": 1}, "exit_codes": [0, 3]});
+    let Element::Step(step) = accepted(&exec(whole)).spec.pipeline.remove(0) else { panic!("a step") };
+    assert_eq!(step.effect(&catalogue()), Effect::Once);
+
+    let unknown = fault(&exec(json!({"command": "bakcup"})));
+    assert_eq!((unknown.code, unknown.suggestion.as_deref()), (FaultCode::NotConfigured, Some("backup")));
+    assert!(unknown.message.contains("backup, other") && unknown.message.contains("[shell.<id>]"), "{unknown}");
+    let denied = fault(&exec(json!({"command": "other"})));
+    assert_eq!((denied.code, denied.path.as_str()), (FaultCode::NotGranted, "$.pipeline[0].with.command"));
+    assert!(denied.message.contains("`ordinaut agent grant phone --command other`"), "{denied}");
+    for (with, path) in [
+        (json!({"command": "backup", "args": "a b"}), "args"),
+        (json!({"command": "backup", "args": [["a"]]}), "args[0]"),
+        (json!({"command": "backup", "exit_codes": [256]}), "exit_codes[0]"),
+        (json!({"command": "backup", "argv": ["a"]}), "argv"),
+        (json!({}), "command"),
+    ] {
+        let at = format!("$.pipeline[0].with.{path}");
+        assert!(faults(&exec(with.clone())).iter().any(|it| it.path == at), "{with} {at}");
+    }
+}
+
+#[test]
+fn a_definition_that_means_harm_is_refused_when_it_is_made() {
+    let transform = |expr: String| task(json!([{"uses": "data.transform", "with": {"expr": expr}}]));
+    let text = |text: String| task(json!([{"uses": "inbox.post", "with": {"text": text}}]));
+    for (what, definition, path) in [
+        ("parentheses", transform("(".repeat(5_000) + "a" + &")".repeat(5_000)), "$.pipeline[0].with.expr"),
+        ("projections", transform(format!("a{}", "[]".repeat(1_900))), "$.pipeline[0].with.expr"),
+        ("a deep template", text(format!("${{{}1}}", "!".repeat(1_900))), "$.pipeline[0].with.text"),
+        ("braces", text("${".repeat(100_000)), "$.pipeline[0].with.text"),
+        (
+            "a deep condition",
+            task(json!([{"uses": "inbox.post", "with": {"text": "x"}, "if": "(".repeat(50_000)}])),
+            "$.pipeline[0].if",
+        ),
+        (
+            "a schema of itself",
+            task(json!([{"uses": "inbox.post", "with": {"text": "x"}, "expect": {"$ref": "#"}}])),
+            "$.pipeline[0].expect",
+        ),
+        (
+            "deep data",
+            task(json!([{"uses": "inbox.post", "with": {"text": (0..90).fold(json!(1), |it, _| json!([it]))}}])),
+            "$",
+        ),
+    ] {
+        let found = faults(&definition);
+        assert!(found.iter().any(|it| it.path.starts_with(path)), "{what}: {found:?}");
+    }
+    let deep = format!("{{title: t, schedule_kind: manual, params: {}", "{a: ".repeat(20_000));
+    read(&deep, &Limits::DEFAULT).unwrap_err();
 }
 
 #[test]
@@ -625,7 +685,7 @@ fn definitions_of_the_original_are_accepted() {
     assert_eq!(fault(&broken).path, "$.payload.pipeline[1].with.text");
     let mut later = original.clone();
     later["payload"]["pipeline"][1] = json!({"uses": "shell.exec", "with": {"a": 1}});
-    assert!(fault(&later).message.contains("not available in this version"));
+    assert_eq!(faults(&later)[0].path, "$.payload.pipeline[1].with.a");
     later["payload"]["pipeline"][1] =
         json!({"uses": "orchestrator.request_approval", "with": {"message": "Send?", "data": "${steps.get-weather}"}});
     let Element::Step(asks) = &accepted(&later).spec.pipeline[1] else { panic!("a step") };
@@ -912,7 +972,8 @@ fn every_built_in_action_has_an_example_that_validates() {
             "approval.request",
             "task.run",
             "data.transform",
-            "data.assert"
+            "data.assert",
+            "shell.exec"
         ]
     );
     for descriptor in built_in() {

@@ -34,7 +34,8 @@ fn everything() -> Value {
                     "price": {"input": 3, "output": 15.0}},
             "home": {"kind": "openai", "base_url": "http://127.0.0.1:11434/v1", "model": "small", "max_tokens": 500},
         },
-        "shell": {"backup": {"argv": ["/usr/bin/backup", "--now"], "directory": "/srv", "timeout": "5m"}},
+        "shell": {"backup": {"argv": ["/usr/bin/backup", "--now"], "directory": "/srv", "timeout": "5m"},
+                  "sort": {"argv": ["sort"], "sentence": "Sorts lines", "args": true, "stdin": true}},
         "servers": {"GitHub": {"trusted": true}},
     })
 }
@@ -50,7 +51,9 @@ fn every_table_is_read_with_its_defaults_and_other_tables_are_left_alone() {
     assert_eq!(operator.models["home"].url().as_str(), "http://127.0.0.1:11434/v1/chat/completions");
     assert_eq!((operator.models["big"].max_tokens, operator.models["home"].max_tokens), (4096, 500));
     assert_eq!(operator.default_model.as_deref(), Some("big"));
-    assert_eq!(operator.commands["backup"].timeout, Duration::from_mins(5));
+    let (backup, sort) = (&operator.commands["backup"], &operator.commands["sort"]);
+    assert_eq!((backup.timeout, backup.args, backup.stdin), (Duration::from_mins(5), false, false));
+    assert_eq!((sort.timeout, sort.args, sort.stdin), (Duration::from_mins(1), true, true));
     assert!(operator.servers["GitHub"].trusted);
 }
 
@@ -60,6 +63,7 @@ fn names_and_kinds_are_offered_and_nothing_else() {
     assert_eq!(offered.channels["team"], "slack");
     assert_eq!(offered.models["home"], "small");
     assert_eq!(offered.commands["backup"], "backup");
+    assert_eq!(offered.commands["sort"], "Sorts lines (takes args and stdin)");
     assert_eq!(offered.default_model.as_deref(), Some("big"));
     assert!(!format!("{offered:?}").contains("hunter2"));
 }
@@ -90,7 +94,7 @@ fn every_mistake_is_told_at_once_and_where() {
             "x": {"kind": "anthropic", "base_url": "ftp://x", "max_tokens": 0, "price": {"input": 1}},
             "y": {"kind": "openai", "model": "m", "api_key": "${params.hunter2}"},
         },
-        "shell": {"c": {"argv": "rm -rf", "directory": "tmp", "timeout": "2h"}},
+        "shell": {"c": {"argv": "rm -rf", "directory": "tmp", "timeout": "2h", "args": "any"}},
         "servers": {"http": {"trusted": "yes"}},
     }))
     .unwrap_err();
@@ -117,6 +121,7 @@ fn every_mistake_is_told_at_once_and_where() {
         "llm.y.api_key: `api_key`: a `${` in it must be `${secrets.NAME}`",
         "shell.c.argv: `argv` must be a list",
         "shell.c.directory: `directory` must be absolute",
+        "shell.c.args: `args` must be true or false",
         "shell.c.timeout: `timeout` must be from 1s to 1h",
         "servers.http: `http` cannot be a name here",
         "servers.http.trusted: `trusted` must be true or false",

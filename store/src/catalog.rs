@@ -87,14 +87,15 @@ impl Store {
     /// What `caller`'s steps may use: the tools seen, the servers never seen, the agent's grants.
     pub async fn catalogue(&self, caller: &Caller) -> Result<Catalogue, StoreError> {
         let agent = self.find_agent(caller.agent).await?;
-        let tools = sqlx::query!("select name, descriptor from action_catalog order by name")
-            .fetch_all(&self.pool)
-            .await
-            .doing("list the tools of servers")?;
+        // Before the tools: a server that is seen just now is then in both, and not in neither.
         let unseen_servers = sqlx::query_scalar!("select name from mcp_server where seen_at is null order by name")
             .fetch_all(&self.pool)
             .await
             .doing("list servers never seen")?;
+        let tools = sqlx::query!("select name, descriptor from action_catalog order by name")
+            .fetch_all(&self.pool)
+            .await
+            .doing("list the tools of servers")?;
         let tools = tools
             .into_iter()
             .map(|tool| {
@@ -104,7 +105,7 @@ impl Store {
             })
             .collect::<Result<_, StoreError>>()?;
         let offered = Offered { secrets: self.offered_secrets().await?, ..operator::offered(&self.pool).await? };
-        Ok(Catalogue { tools, unseen_servers, offered, grants: agent.grants })
+        Ok(Catalogue { tools, unseen_servers, offered, grants: agent.grants, agent: agent.name })
     }
 
     /// Every configured server, in order of name: when its tools were last seen, and what was wrong last time.

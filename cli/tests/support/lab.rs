@@ -4,7 +4,6 @@ use std::{ffi::OsString, path::PathBuf, process::Stdio, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use ordinaut_schema::{
-    action::{Catalogue, Grants},
     id::{RunId, TaskId},
     limits::Limits,
     task::{Acceptance, accept},
@@ -137,8 +136,7 @@ impl Lab {
     pub(crate) async fn keep_as(&self, caller: &Caller, yaml: &str) -> TaskId {
         let text = yaml.replace("SINK", &format!("http://{}", self.sink.address));
         let definition = ordinaut_schema::task::read(&text, &Limits::DEFAULT).unwrap().remove(0);
-        let offered = self.store.catalogue(&me()).await.unwrap().offered;
-        let catalogue = Catalogue { grants: Grants::local(), offered, ..Catalogue::default() };
+        let catalogue = self.store.catalogue(&me()).await.unwrap();
         let against = Acceptance {
             now: self.store.now().await.unwrap(),
             default_zone: None,

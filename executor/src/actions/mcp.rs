@@ -1,7 +1,7 @@
 //! `<server>.<tool>`: calls of the tools of the operator's MCP servers, over stdio and Streamable HTTP.
 //!
 //! What it promises: servers come from the operator's file only; one connection each, started when first needed,
-//! restarted with backoff; a child knows PATH, HOME, LANG and its own `env`, and its whole process group dies with
+//! restarted with backoff; a child knows PATH, HOME, LANG, TZ and its own `env`, and its whole process group dies with
 //! the connection; `${secrets.NAME}` in `env` and `headers` is filled in at the start, if the secret is bound to the
 //! server, and taken out of what the server answers; calls are bounded in time and output, and a time-out or cancellation is told to the server.
 //! The idempotency key travels in `_meta` as [`IDEMPOTENCY_KEY`]. Whether an agent may call a tool (grants), and
@@ -44,15 +44,13 @@ mod answer;
 mod catalogue;
 mod child;
 mod connection;
+mod lines;
 mod live;
 mod secrets;
 mod servers;
 
 /// The field of a call's `_meta` that carries its idempotency key.
 pub const IDEMPOTENCY_KEY: &str = "io.ordinaut/idempotency-key";
-
-/// What of the executor's own environment a server may see.
-pub const PASSED_ON: [&str; 3] = ["PATH", "HOME", "LANG"];
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const FILE_BYTES: u64 = 1024 * 1024;
@@ -62,7 +60,7 @@ const FILE_BYTES: u64 = 1024 * 1024;
 pub struct McpSettings {
     /// The operator's file; a missing one means no servers.
     pub file: Option<PathBuf>,
-    /// The values of [`PASSED_ON`].
+    /// The values of [`PASSED_ON`](super::group::PASSED_ON).
     pub environment: BTreeMap<String, OsString>,
     pub output_bytes: usize,
     pub json_depth: usize,
@@ -161,6 +159,11 @@ impl McpTools {
     /// Changes its number whenever [`Self::describe`] answers differently.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.shared.catalogue.changes()
+    }
+
+    /// Looks at the file, whenever it was looked at last.
+    pub async fn look_again(&self) {
+        self.look(true).await;
     }
 
     /// Starts every server whose tools nobody has seen yet, side by side, so that they are known before a task

@@ -285,14 +285,14 @@ impl Engine<'_> {
     /// then has its value now.
     fn may_call(&self, step: &Step, input: &Value) -> Result<(), StepFailure> {
         let missing = match need(&step.uses, input) {
-            Some(need) if !self.grants.allow(&need) => Some(need.to_string()),
+            Some(need) if !self.grants.allow(&need) => Some((need.to_string(), need.grant(""))),
             _ => mark::names(input)
                 .into_iter()
                 .find(|name| !self.grants.allow_secret(name))
-                .map(|name| format!("the secret `{name}`")),
+                .map(|name| (format!("the secret `{name}`"), format!("ordinaut agent grant <agent> --secret {name}"))),
         };
-        missing.map_or(Ok(()), |missing| {
-            let message = format!("the agent is not granted {missing}; the operator grants it");
+        missing.map_or(Ok(()), |(missing, command)| {
+            let message = format!("the agent is not granted {missing}; a person grants it with `{command}`");
             Err(StepFailure::new(ErrorKind::Denied, message))
         })
     }

@@ -102,12 +102,15 @@ fn one(action: &Descriptor, foreign: bool) -> Answer {
     Answer::new().with("action", Value::Object(shown)).lines(lines)
 }
 
-/// What the operator offers to an action, as far as this agent may use it.
+/// What the operator offers to an action: what this agent may use, and how it is granted the rest.
 fn with_offered(answer: Answer, action: &Descriptor, catalogue: &Catalogue) -> Answer {
     let Catalogue { offered, grants, .. } = catalogue;
-    let granted = |entries: &BTreeMap<String, String>, need: fn(String) -> Need| -> Map<String, Value> {
-        let may = entries.iter().filter(|(name, _)| grants.allow(&need((*name).clone())));
-        may.map(|(name, about)| (name.clone(), json!(about))).collect()
+    let mut missing = Vec::new();
+    let mut granted = |entries: &BTreeMap<String, String>, need: fn(String) -> Need| -> Map<String, Value> {
+        let (may, may_not): (Vec<_>, Vec<_>) =
+            entries.iter().partition(|(name, _)| grants.allow(&need((*name).clone())));
+        missing.extend(may_not.into_iter().map(|(name, _)| need(name.clone()).grant(&catalogue.agent)));
+        may.into_iter().map(|(name, about)| (name.clone(), json!(about))).collect()
     };
     let (field, entries, command) = match action.name.as_str() {
         "notify.send" => {
@@ -121,10 +124,13 @@ fn with_offered(answer: Answer, action: &Descriptor, catalogue: &Catalogue) -> A
         }
         _ => return answer,
     };
+    let ungranted = if missing.is_empty() {
+        String::new()
+    } else {
+        format!("Configured, and not granted to this agent; a person grants it with: {}", missing.join("; "))
+    };
     let line = if entries.is_empty() {
-        format!(
-            "{field}: none that this agent may use; a person adds one with {command}, or grants it with ordinaut agent grant"
-        )
+        format!("{field}: none that this agent may use; a person adds one with {command}")
     } else {
         format!("{field}: {}", Value::Object(entries.clone()))
     };
@@ -134,6 +140,7 @@ fn with_offered(answer: Answer, action: &Descriptor, catalogue: &Catalogue) -> A
         .with("default_model", default.map_or(Value::Null, |name| json!(name)))
         .with(field, entries)
         .line(line)
+        .line(ungranted)
         .line(chosen)
 }
 

@@ -63,6 +63,8 @@ async fn an_action_that_uses_what_the_operator_offers_shows_what_this_agent_may_
         channels: [("ops".to_owned(), "slack".to_owned())].into(),
         models: [("home".to_owned(), "small".to_owned())].into(),
         default_model: Some("home".to_owned()),
+        commands: [("backup".to_owned(), "Backs up".to_owned()), ("sort".to_owned(), "Sorts (takes args)".to_owned())]
+            .into(),
         ..Offered::default()
     };
     chat.store.executor.set_offered(&offered).await.unwrap();
@@ -71,6 +73,11 @@ async fn an_action_that_uses_what_the_operator_offers_shows_what_this_agent_may_
     assert_eq!(notify["action"]["input_schema"]["required"], json!(["channel", "text"]));
     let asks = chat.ok("list_actions", json!({ "name": "llm.generate" })).await;
     assert_eq!((&asks["models"], &asks["default_model"]), (&json!({ "home": "small" }), &json!("home")));
+
+    chat.store.executor.change_grants("local", |grants| grants.commands.push("sort".to_owned())).await.unwrap();
+    let runs = chat.call("list_actions", json!({ "name": "shell.exec" })).await;
+    assert_eq!(runs.content["commands"], json!({ "sort": "Sorts (takes args)" }));
+    assert!(runs.text.contains("ordinaut agent grant local --command backup"), "{}", runs.text);
 
     chat.store.executor.change_grants("local", |grants| *grants = Grants::default()).await.unwrap();
     let nothing = chat.call("list_actions", json!({ "name": "notify.send" })).await;

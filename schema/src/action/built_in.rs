@@ -14,7 +14,7 @@ static ALL: LazyLock<Vec<Descriptor>> = LazyLock::new(|| {
     let mut all: Vec<_> = HTTP.iter().map(http).collect();
     all.extend([outward::llm_generate(), outward::notify_send(), inbox_post(), event_publish()]);
     all.extend(parking::all());
-    all.extend([data_transform(), data_assert()]);
+    all.extend([data_transform(), data_assert(), outward::shell_exec()]);
     all
 });
 

@@ -40,6 +40,27 @@ impl fmt::Display for Need {
     }
 }
 
+impl Need {
+    /// What a person types to grant it.
+    pub fn grant(&self, agent: &str) -> String {
+        let agent = if agent.is_empty() { "<agent>" } else { agent };
+        let granted = match self {
+            Self::Tool { server, tool } => format!("--tool {server}.{tool}"),
+            Self::Channel(name) => format!("--channel {name}"),
+            Self::Model(Some(name)) => format!("--model {name}"),
+            Self::Model(None) => "--model <name>".to_owned(),
+            Self::Command(id) => format!("--command {id}"),
+        };
+        format!("ordinaut agent grant {agent} {granted}")
+    }
+}
+
+pub(super) fn not_granted(need: &Need, path: impl Into<String>, catalogue: &Catalogue) -> Fault {
+    let command = need.grant(&catalogue.agent);
+    let message = format!("this agent may not use {need}; a person grants it with `{command}`");
+    Fault::new(path, FaultCode::NotGranted, message)
+}
+
 /// What a step that `uses` an action `with` an input needs; nothing where a template has yet to say which.
 pub fn need(uses: &str, with: &Value) -> Option<Need> {
     let named = |field: &str| with.get(field).and_then(Value::as_str).filter(|text| !has_template(text));
@@ -112,11 +133,7 @@ pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue)
         other => other,
     };
     if !catalogue.grants.allow(&meant) {
-        return Err(Fault::new(
-            path,
-            FaultCode::NotGranted,
-            format!("this agent may not use {meant}; a person can grant it with `ordinaut agent grant`"),
-        ));
+        return Err(not_granted(&meant, path, catalogue));
     }
     Ok(())
 }

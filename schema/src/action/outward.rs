@@ -1,4 +1,4 @@
-//! The descriptors of what reaches people and models through the operator's configuration.
+//! The descriptors of what reaches people, models and programs through the operator's configuration.
 
 use serde_json::json;
 
@@ -71,5 +71,43 @@ pub(super) fn notify_send() -> Descriptor {
         example: json!({"channel": "me", "title": "Weather", "text": "Hot today: ${steps.weather.body.temperature}°C"}),
         // A repeat shows the message twice, and that is better than not at all.
         effect: Effect::Idempotent,
+    }
+}
+
+pub(super) fn shell_exec() -> Descriptor {
+    Descriptor {
+        name: "shell.exec".to_owned(),
+        sentence:
+            "Runs a command that the operator allow-listed and this agent was granted by its id, without a shell; \
+                   returns {exit_code, stdout, stderr}, and `json` where stdout is a JSON object or list."
+                .to_owned(),
+        input_schema: object(
+            json!({
+                "command": {
+                    "type": "string",
+                    "minLength": 1,
+                    "description": "The id of one of the operator's commands; what it runs stands there",
+                },
+                "args": {
+                    "type": "array",
+                    "maxItems": 100,
+                    "items": {"type": ["string", "number", "boolean"]},
+                    "description": "Further arguments, each passed as it is, where the operator lets the command take any",
+                },
+                "stdin": {
+                    "description": "What the program reads, where the operator lets it: a text as it is, else as JSON",
+                },
+                "exit_codes": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"type": "integer", "minimum": 0, "maximum": 255},
+                    "default": [0],
+                    "description": "What counts as success",
+                },
+            }),
+            &["command"],
+        ),
+        example: json!({"command": "backup"}),
+        effect: Effect::Once,
     }
 }

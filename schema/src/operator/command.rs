@@ -16,15 +16,26 @@ pub struct Command {
     /// Absolute.
     pub directory: Option<String>,
     pub timeout: Duration,
+    /// A step may add arguments, which follow those of `argv`.
+    pub args: bool,
+    /// A step may give what the program reads from its standard input.
+    pub stdin: bool,
     /// What it does, for those who write definitions.
     pub sentence: Option<String>,
 }
 
 impl Command {
-    /// What definitions are told of it: the operator's sentence, else the program's name. Arguments may be private.
+    /// What definitions are told of it: the operator's sentence, else the program's name, and what a step may add.
+    /// Arguments may be private.
     pub(super) fn about(&self) -> String {
         let program = || Path::new(&self.argv[0]).file_name().map(|name| name.to_string_lossy().into_owned());
-        self.sentence.clone().or_else(program).unwrap_or_default()
+        let what = self.sentence.clone().or_else(program).unwrap_or_default();
+        match (self.args, self.stdin) {
+            (false, false) => what,
+            (true, false) => format!("{what} (takes args)"),
+            (false, true) => format!("{what} (takes stdin)"),
+            (true, true) => format!("{what} (takes args and stdin)"),
+        }
     }
 }
 
@@ -41,10 +52,19 @@ pub(super) fn read(mut fields: Fields<'_, '_>) -> Option<Command> {
         fields.fault("directory", FaultCode::InvalidValue, "`directory` must be absolute: it begins with `/`");
     }
     let timeout = fields.duration("timeout", LEAST..=MOST).unwrap_or(Duration::from_mins(1));
+    let takes_args = fields.flag("args").unwrap_or_default();
+    let takes_stdin = fields.flag("stdin").unwrap_or_default();
     let sentence = fields.line("sentence", 200).map(str::to_owned);
     fields.finish(
         "a command",
         &[("working_directory", "directory"), ("cwd", "directory"), ("time_limit", "timeout"), ("command", "argv")],
     );
-    Some(Command { argv: argv.filter(|_| is_good)?, directory, timeout, sentence })
+    Some(Command {
+        argv: argv.filter(|_| is_good)?,
+        directory,
+        timeout,
+        args: takes_args,
+        stdin: takes_stdin,
+        sentence,
+    })
 }

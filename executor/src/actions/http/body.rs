@@ -32,7 +32,7 @@ pub(super) async fn read(mut response: Response, limit: usize, shown: &str) -> R
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) => return Ok(bytes),
             Err(error) if error.is_decode() => {
-                let message = format!("the answer of {shown} could not be decompressed");
+                let message = format!("the answer of {shown} could not be decoded");
                 return Err(StepFailure::new(ErrorKind::InvalidOutput, message).sent(true));
             }
             Err(error) => return Err(connect::failure(&error, shown).sent(true)),

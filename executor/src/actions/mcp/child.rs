@@ -6,16 +6,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tokio::{
     io::AsyncReadExt,
     process::{ChildStderr, ChildStdin, ChildStdout, Command},
@@ -23,6 +20,8 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::actions::group::{Group, Surroundings, lead};
 
 /// What is kept of standard error, for the message when a server dies.
 const LAST_WORDS_BYTES: usize = 2048;
@@ -36,29 +35,13 @@ pub(super) struct Child {
     _listening: JoinSet<()>,
 }
 
-/// A process group that does not outlive this value.
-struct Group(Pid);
-
-impl Group {
-    fn signal(&self, signal: Signal) {
-        // Fails where nobody is left in the group, which is what we want.
-        let _ = killpg(self.0, signal);
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::SIGKILL);
-    }
-}
-
 /// What a child gets to know, besides its entry's own `env`.
 pub(super) struct Start<'a> {
     pub(super) command: &'a str,
     pub(super) args: &'a [String],
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) cwd: Option<&'a str>,
-    /// PATH, HOME, LANG.
+    /// Of `PASSED_ON`.
     pub(super) environment: &'a BTreeMap<String, OsString>,
 }
 
@@ -66,25 +49,13 @@ impl Child {
     /// `grace` is what the process gets to end by itself, and again after SIGTERM.
     pub(super) fn start(start: &Start<'_>, grace: Duration) -> std::io::Result<(ChildStdout, ChildStdin, Self)> {
         let mut command = Command::new(start.command);
-        command
-            .args(start.args)
-            .env_clear()
-            .envs(start.environment)
-            .envs(start.env)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        if let Some(cwd) = start.cwd.map(OsString::from).as_ref().or_else(|| start.environment.get("HOME")) {
-            command.current_dir(cwd);
-        }
-        let mut process = command.spawn()?;
-        let id = process.id().expect("a process that was not waited for has an id");
+        command.args(start.args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let directory = start.cwd.map(OsStr::new);
+        let around = Surroundings { environment: start.environment, own: start.env, directory };
+        let (mut process, group) = lead(command, &around)?;
         let stdout = process.stdout.take().expect("stdout is piped");
         let stdin = process.stdin.take().expect("stdin is piped");
         let stderr = process.stderr.take().expect("stderr is piped");
-        let group = Group(Pid::from_raw(i32::try_from(id).expect("process ids are positive i32")));
         let (ending, gone, last_words) = (CancellationToken::new(), CancellationToken::new(), Arc::default());
         let (mut minding, mut listening) = (JoinSet::new(), JoinSet::new());
         listening.spawn(listen(stderr, Arc::clone(&last_words)));

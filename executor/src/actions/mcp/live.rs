@@ -32,6 +32,7 @@ use super::{
     Shared, answer,
     catalogue::{Catalogue, SeenTool},
     child::{Child, Start},
+    lines::Lines,
     secrets,
     servers::Launch,
 };
@@ -103,7 +104,7 @@ impl Live {
                         kind: ErrorKind::Connection,
                         is_protocol: false,
                     })?;
-                let transport = AsyncRwTransport::new_client(stdout, stdin).with_max_line_length(MESSAGE_BYTES);
+                let transport = AsyncRwTransport::new_client(Lines::of(stdout, MESSAGE_BYTES), stdin);
                 (caller.serve_with_lifecycle(transport, lifecycle).await, Some(child))
             }
             Launch::Http { url, headers } => {
