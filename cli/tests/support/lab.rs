@@ -137,8 +137,7 @@ impl Lab {
     pub(crate) async fn keep_as(&self, caller: &Caller, yaml: &str) -> TaskId {
         let text = yaml.replace("SINK", &format!("http://{}", self.sink.address));
         let definition = ordinaut_schema::task::read(&text, &Limits::DEFAULT).unwrap().remove(0);
-        let offered = self.store.catalogue(&me()).await.unwrap().offered;
-        let catalogue = Catalogue { grants: Grants::local(), offered, ..Catalogue::default() };
+        let catalogue = Catalogue { grants: Grants::local(), ..self.store.catalogue(&me()).await.unwrap() };
         let against = Acceptance {
             now: self.store.now().await.unwrap(),
             default_zone: None,

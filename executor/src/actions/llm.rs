@@ -145,10 +145,13 @@ impl LlmGenerate {
             Err(error) => return Err(store_failure(&error)),
         }
         let (model, key) = (talk.model, talk.key.as_deref());
-        let (headers, body) = match model.kind {
+        let (mut headers, body) = match model.kind {
             ModelKind::Anthropic => (anthropic::headers(key), anthropic::body(model, prompt)),
             ModelKind::OpenAi => (openai::headers(key), openai::body(model, prompt)),
         };
+        // What is to be mended is another call: under the first one's key its first answer might come again.
+        let mending = if prompt.turns.len() > 1 { "/mend" } else { "" };
+        headers.push(("Idempotency-Key", format!("{}{mending}", talk.call.idempotency_key)));
         let post = endpoint::Post {
             url: model.url(),
             headers: endpoint::headers(&headers)?,

@@ -46,7 +46,9 @@ impl Redactor {
         // Of two that begin at one place the longer one is meant.
         secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
         let mut redactor = Self::default();
-        secrets.into_iter().for_each(|(name, value)| redactor.add(name, value));
+        for (name, value) in secrets {
+            redactor.add(name, value);
+        }
         redactor
     }
 
