@@ -7,6 +7,10 @@
     reason = "a test that cannot go on says so, and is its own edge"
 )]
 
+#[path = "support/chat.rs"]
+mod chat;
+#[path = "secrets/elsewhere.rs"]
+mod elsewhere;
 #[path = "support/lab.rs"]
 #[expect(dead_code, reason = "the support of several test programs")]
 mod lab;
@@ -16,9 +20,11 @@ mod programs;
 #[path = "support/sink.rs"]
 #[expect(dead_code, reason = "the support of several test programs")]
 mod sink;
+#[path = "../../executor/tests/operator/smtp.rs"]
+#[expect(dead_code, reason = "the mail server of several test programs")]
+mod smtp;
 
 use std::{
-    fs::File,
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex},
@@ -26,12 +32,15 @@ use std::{
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
     routing::any,
 };
 use base64::{Engine as _, engine::general_purpose};
+use chat::{call, chat};
+use futures_util::StreamExt as _;
 use lab::{Lab, me};
 use nix::{
     sys::signal::{Signal, kill},
@@ -39,10 +48,7 @@ use nix::{
 };
 use ordinaut_schema::{id::RunId, run::RunState};
 use ordinaut_store::embedded::PostgresBinaries;
-use programs::{CommandLine, PATIENCE, bare, finish, path, program};
-use rmcp::{
-    RoleClient, ServiceExt as _, model::CallToolRequestParams, service::RunningService, transport::TokioChildProcess,
-};
+use programs::{CommandLine, PATIENCE, bare, finish, path};
 use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
 
@@ -79,6 +85,8 @@ fn forms(value: &str) -> Vec<String> {
 /// What no kept text may contain: the forms, and the inner part of the value in base64 of something longer.
 fn needles() -> Vec<String> {
     let mut needles = forms(CANARY);
+    // What is cut off is a secret still.
+    needles.extend([CANARY[..6].to_owned(), general_purpose::STANDARD.encode(CANARY)[..8].to_owned()]);
     for before in ["", "x", "xx"] {
         let standard = general_purpose::STANDARD_NO_PAD.encode(format!("{before}{CANARY}"));
         let inner = &standard[4..standard.len() - 4];
@@ -110,7 +118,10 @@ async fn reflect(State(mirror): State<Mirror>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = String::from_utf8(axum::body::to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
     let header = |name: &str| parts.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
-    let (key, basic) = (header("x-key"), header("authorization"));
+    let (mut key, basic) = (header("x-key"), header("authorization"));
+    if key.is_empty() {
+        key = header("x-api-key") + basic.strip_prefix("Bearer ").unwrap_or_default();
+    }
     mirror.seen.lock().unwrap().extend([key.clone(), basic.clone(), parts.uri.to_string(), body.clone()]);
     let mut headers = HeaderMap::new();
     let mut said = forms(&key);
@@ -120,32 +131,21 @@ async fn reflect(State(mirror): State<Mirror>, request: Request) -> Response {
     }
     match parts.uri.path() {
         "/text" => (headers, said.join("\n")).into_response(),
-        "/fail" => (StatusCode::INTERNAL_SERVER_ERROR, headers, said.join(" ")).into_response(),
+        path if path.starts_with("/fail") => {
+            (StatusCode::INTERNAL_SERVER_ERROR, headers, said.join(" ")).into_response()
+        }
+        "/hang" => {
+            let begun = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(said.join(" "))]);
+            (headers, Body::from_stream(begun.chain(futures_util::stream::pending()))).into_response()
+        }
+        "/v1/chat/completions" => {
+            let message =
+                json!({ "role": "assistant", "content": json!({ "said": said, key.clone(): 1 }).to_string() });
+            Json(json!({ "model": key, "choices": [{ "message": message }] })).into_response()
+        }
         _ => (headers, Json(json!({ "list": said, "keys": { key.clone(): { "deep": format!("<{key}>") } } })))
             .into_response(),
     }
-}
-
-async fn chat(lab: &Lab, log: &Path) -> RunningService<RoleClient, ()> {
-    let mut command = Command::new(program("ordinaut-mcp"));
-    command
-        .arg("stdio")
-        .env_clear()
-        .env("PATH", path())
-        .env("HOME", lab.directory())
-        .env("ORDINAUT_DATA_DIR", lab.directory().join("data"))
-        .env("ORDINAUT_RUNTIME_DIR", lab.directory().join("run"))
-        .env("DATABASE_URL", &lab.database.url)
-        .env("REDIS_URL", lab.servers.redis_url())
-        .env("ORDINAUT_LOG", "trace");
-    let (transport, _stderr) = TokioChildProcess::builder(command).stderr(File::create(log).unwrap()).spawn().unwrap();
-    ().serve(transport).await.unwrap()
-}
-
-async fn call(chat: &RunningService<RoleClient, ()>, tool: &'static str, arguments: Value) -> Value {
-    let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
-    let answer = chat.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await.unwrap();
-    serde_json::to_value(answer).unwrap()
 }
 
 fn definition(title: &str, mirror: SocketAddr, path: &str) -> Value {
@@ -201,7 +201,7 @@ async fn a_canary_goes_out_with_the_call_and_is_found_nowhere_afterwards() {
     ];
     let mut executor = lab.executor_with("executor", &environment);
     let chat_log = lab.directory().join("chat.log");
-    let chat = chat(&lab, &chat_log).await;
+    let chat = chat(&lab, &chat_log, &[]).await;
     let mut haystacks = Vec::new();
     for (title, path, expected) in [
         ("json", "/json", RunState::Succeeded),
@@ -245,15 +245,21 @@ async fn a_canary_goes_out_with_the_call_and_is_found_nowhere_afterwards() {
     assert!(found("database").contains("[secret CANARY]") && found("database").contains("canary.seen"));
     assert!(found("executor.log").contains("TRACE") && found("chat.log").contains("TRACE"));
     assert!(found("check_inbox").contains("[secret CANARY]"));
-    for (name, haystack) in &haystacks {
+    nowhere(&haystacks);
+}
+
+/// The canary is in none of these, in no form.
+fn nowhere(haystacks: &[(&'static str, String)]) {
+    let mut found = std::collections::BTreeMap::new();
+    for (name, haystack) in haystacks {
         for needle in needles() {
             if let Some(at) = haystack.find(&needle) {
-                let around: String =
-                    haystack[..at].chars().rev().take(200).collect::<Vec<_>>().into_iter().rev().collect();
-                panic!("{name} holds {needle}, after: {around}");
+                let before: Vec<char> = haystack[..at].chars().rev().take(200).collect();
+                found.entry((*name, needle)).or_insert_with(|| before.into_iter().rev().collect::<String>());
             }
         }
     }
+    assert!(found.is_empty(), "what holds which form, after what: {found:#?}");
 }
 
 async fn finish_runs(lab: &Lab, run: &str) -> String {

@@ -25,8 +25,8 @@ pub(crate) struct Call {
     pub(crate) key: Option<String>,
 }
 
-/// Answers `/hit/<name>` at once, `/busy/<name>` after a moment, `/hold/<name>` once it is let go, and to `/fail/<name>`
-/// that it cannot just now.
+/// Answers `/hit/<name>` at once, `/busy/<name>` after a moment, `/hold/<name>` once it is let go, and to `/fail/<name>`,
+/// or to the first `/stumble/<name>`, that it cannot just now.
 #[derive(Clone)]
 pub(crate) struct Sink {
     pub(crate) address: SocketAddr,
@@ -149,6 +149,7 @@ async fn answer(
     let inside = sink.enter(&name, wish.limit);
     sink.entered.send_replace(());
     sink.seen.lock().unwrap().calls.push(Call { name: name.clone(), key });
+    let fails = kind == "fail" || kind == "stumble" && sink.calls(&name).len() == 1;
     match kind.as_str() {
         "hold" => {
             let mut gate = sink.gate.subscribe();
@@ -163,5 +164,5 @@ async fn answer(
         _ => {}
     }
     drop(inside);
-    (if kind == "fail" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, name)
+    (if fails { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, name)
 }

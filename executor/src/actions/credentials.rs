@@ -5,13 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ordinaut_schema::{
     operator::Credential,
     run::{ErrorKind, StepFailure},
+    secret::Redactor,
 };
 use ordinaut_store::secrets::{For, SecretVault};
-use serde_json::Value;
 use url::Url;
 
 use super::http::secrets::failure;
@@ -35,17 +34,16 @@ impl Owner {
 
 /// Shorter ones would hide half of an ordinary text.
 const SHORTEST: usize = 6;
-const HIDDEN: &str = "[hidden]";
 
 /// The credentials that one call uses.
 pub(crate) struct Used {
     owner: Owner,
-    forms: Vec<String>,
+    redactor: Redactor,
 }
 
 impl Used {
-    pub(crate) const fn of(owner: Owner) -> Self {
-        Self { owner, forms: Vec::new() }
+    pub(crate) fn of(owner: Owner) -> Self {
+        Self { owner, redactor: Redactor::default() }
     }
 
     /// What a credential says now.
@@ -60,10 +58,12 @@ impl Used {
         let filled = credential
             .fill(|_| next.next().map(|secret| secret.value().to_owned()).ok_or(()))
             .expect("each reference of a credential was looked up, in their order");
-        for secret in &values {
-            self.hide(secret.value());
+        if values.is_empty() {
+            self.hide(&filled);
         }
-        self.hide(&filled);
+        for secret in &values {
+            self.redactor.add(secret.name(), secret.value());
+        }
         Ok(filled)
     }
 
@@ -88,49 +88,27 @@ impl Used {
     }
 
     fn hide(&mut self, value: &str) {
-        if value.len() < SHORTEST {
-            return;
+        if value.len() >= SHORTEST {
+            self.redactor.hide(value);
         }
-        let json = Value::from(value).to_string();
-        let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-        for form in [value, &STANDARD.encode(value), json.trim_matches('"'), &encoded] {
-            if !self.forms.iter().any(|known| known == form) {
-                self.forms.push(form.to_owned());
-            }
-        }
-        // The longest first: a part of it hidden would leave the rest in clear.
-        self.forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
     }
 
-    /// `text` without any of them.
-    pub(crate) fn mask(&self, text: &str) -> String {
-        self.forms.iter().fold(text.to_owned(), |text, form| {
-            if text.contains(form.as_str()) { text.replace(form.as_str(), HIDDEN) } else { text }
-        })
+    /// Takes them out of what comes back, in whatever form.
+    pub(crate) const fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     pub(crate) fn mask_failure(&self, failure: StepFailure) -> StepFailure {
-        StepFailure { message: self.mask(&failure.message), ..failure }
-    }
-
-    /// Of every text in a value, keys included.
-    pub(crate) fn mask_value(&self, value: &mut Value) {
-        match value {
-            Value::String(text) => *text = self.mask(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.mask_value(item)),
-            Value::Object(fields) => {
-                fields.values_mut().for_each(|field| self.mask_value(field));
-                if fields.keys().any(|key| self.mask(key) != *key) {
-                    *fields = std::mem::take(fields).into_iter().map(|(key, value)| (self.mask(&key), value)).collect();
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
+        StepFailure { message: self.redactor.text(&failure.message), ..failure }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::{
+        Engine as _,
+        engine::general_purpose::{STANDARD, URL_SAFE},
+    };
     use ordinaut_store::{
         secrets::{Bindings, KeySource},
         testing::{Database, Fixture},
@@ -163,12 +141,14 @@ mod tests {
         let mut echoed = json!({
             "plain": "<pass\"wörd&1>",
             "base64": STANDARD.encode("pass\"wörd&1"),
-            "url": "p=pass%22w%C3%B6rd%261",
+            "base64url": URL_SAFE.encode("pass\"wörd&1"),
+            "basic": STANDARD.encode("\0ada\0pass\"wörd&1"),
+            "url": "p=pass%22w%c3%b6rd%261",
             "json": "{\"p\": \"pass\\\"wörd&1\"}",
         });
-        used.mask_value(&mut echoed);
+        used.redactor().clean(&mut echoed);
         for (name, value) in echoed.as_object().unwrap() {
-            assert!(value.as_str().unwrap().contains(HIDDEN), "{name}: {value}");
+            assert!(value.as_str().unwrap().contains("[hidden]"), "{name}: {value}");
         }
     }
 
@@ -178,7 +158,7 @@ mod tests {
         let credential = Credential::parse("Bearer ${secrets.KEY}").unwrap();
         let mut used = of("team");
         assert_eq!(used.fill(&credential, &vault).await.unwrap(), "Bearer hunter2hunter2");
-        assert_eq!(used.mask("no hunter2hunter2 here"), "no [hidden] here");
+        assert_eq!(used.redactor().text("no hunter2hunter2 here"), "no [secret KEY] here");
 
         let refused = of("other").fill(&credential, &vault).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Denied);
@@ -192,9 +172,9 @@ mod tests {
         let ((vault, _database), mut used) = (vault().await, of("team"));
         let credential = Credential::parse("https://hooks.example.com/services/T0/abcdefghijklmnop1234").unwrap();
         used.fill_url(&credential, &vault).await.unwrap();
-        assert_eq!(used.mask("POST /services/T0/abcdefghijklmnop1234"), "POST [hidden]");
+        assert_eq!(used.redactor().text("POST /services/T0/abcdefghijklmnop1234"), "POST [hidden]");
         assert_eq!(
-            used.mask("no hook abcdefghijklmnop1234 at hooks.example.com"),
+            used.redactor().text("no hook abcdefghijklmnop1234 at hooks.example.com"),
             "no hook [hidden] at hooks.example.com"
         );
     }

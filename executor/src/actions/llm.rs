@@ -12,6 +12,7 @@ use ordinaut_schema::{
     limits::Limits,
     operator::{Model, ModelKind, Operator},
     run::{ErrorKind, StepFailure},
+    secret::Redactor,
 };
 use ordinaut_store::{Store, secrets::SecretVault};
 use tokio::time::{Instant, timeout_at};
@@ -54,6 +55,7 @@ struct Conversation<'a> {
     name: &'a str,
     model: &'a Model,
     key: Option<String>,
+    redactor: Redactor,
     deadline: Instant,
 }
 
@@ -71,14 +73,12 @@ impl LlmGenerate {
         deadline: Instant,
     ) -> Result<serde_json::Value, StepFailure> {
         let (name, model) = self.choose(asked.model.as_deref(), operator, call).await?;
+        let used = used.insert(Used::of(Owner::Model(model.base_url.clone())));
         let key = match &model.api_key {
-            Some(key) => {
-                let used = used.insert(Used::of(Owner::Model(model.base_url.clone())));
-                Some(used.fill(key, &self.secrets).await?)
-            }
+            Some(key) => Some(used.fill(key, &self.secrets).await?),
             None => None,
         };
-        let talk = Conversation { call, name, model, key, deadline };
+        let talk = Conversation { call, name, model, key, redactor: used.redactor().clone(), deadline };
         let mut prompt = Prompt::new(&asked, model, &call.idempotency_key);
         let mut said = self.ask(&talk, &prompt).await?;
         let mut usage = said.usage;
@@ -145,12 +145,19 @@ impl LlmGenerate {
             Err(error) => return Err(store_failure(&error)),
         }
         let (model, key) = (talk.model, talk.key.as_deref());
-        let (headers, body) = match model.kind {
+        let (mut headers, body) = match model.kind {
             ModelKind::Anthropic => (anthropic::headers(key), anthropic::body(model, prompt)),
             ModelKind::OpenAi => (openai::headers(key), openai::body(model, prompt)),
         };
-        let post =
-            endpoint::Post { url: model.url(), headers: endpoint::headers(&headers)?, body: body.to_string().into() };
+        // What is to be mended is another call: under the first one's key its first answer might come again.
+        let mending = if prompt.turns.len() > 1 { "/mend" } else { "" };
+        headers.push(("Idempotency-Key", format!("{}{mending}", talk.call.idempotency_key)));
+        let post = endpoint::Post {
+            url: model.url(),
+            headers: endpoint::headers(&headers)?,
+            body: body.to_string().into(),
+            redactor: talk.redactor.clone(),
+        };
         // Twice what may be kept: JSON around the text, and what is escaped in it.
         let reply =
             endpoint::post(post, talk.deadline, self.limits.step_output_bytes * 2).await.map_err(|failure| {
@@ -161,9 +168,13 @@ impl LlmGenerate {
                 };
                 StepFailure { message: format!("model `{}`: {}{hint}", talk.name, failure.message), ..failure }
             })?;
-        let said = reply.json().and_then(|told| match model.kind {
-            ModelKind::Anthropic => anthropic::read(&told),
-            ModelKind::OpenAi => openai::read(&told),
+        let said = reply.json().and_then(|mut told| {
+            // Before any of it is cut, quoted or sent back.
+            talk.redactor.clean(&mut told);
+            match model.kind {
+                ModelKind::Anthropic => anthropic::read(&told),
+                ModelKind::OpenAi => openai::read(&told),
+            }
         });
         let said = said.ok_or_else(|| {
             let message = format!(
@@ -199,12 +210,7 @@ impl Action for LlmGenerate {
             }
         };
         match done {
-            Ok(Ok(mut output)) => {
-                if let Some(used) = used {
-                    used.mask_value(&mut output);
-                }
-                Ok(output.into())
-            }
+            Ok(Ok(output)) => Ok(output.into()),
             Ok(Err(failure)) => Err(match used {
                 Some(used) => used.mask_failure(failure),
                 None => failure,

@@ -76,7 +76,9 @@ struct Sending<'a> {
 impl Sending<'_> {
     /// Posts JSON to a service; later headers overrule earlier ones.
     async fn post_json(&mut self, url: Url, headers: &[(&str, String)], body: &Value) -> Result<Reply, StepFailure> {
-        let post = endpoint::Post { url, headers: endpoint::headers(headers)?, body: body.to_string().into() };
+        let redactor = self.used.redactor().clone();
+        let post =
+            endpoint::Post { url, headers: endpoint::headers(headers)?, body: body.to_string().into(), redactor };
         self.sent.store(true, Ordering::Relaxed);
         endpoint::post(post, self.deadline, REPLY_BYTES).await
     }
@@ -185,7 +187,7 @@ impl Action for NotifySend {
             Ok(said) => {
                 let mut output = json!({ "channel": message.channel, "kind": kind, "delivered": true });
                 output.as_object_mut().expect("just built as an object").extend(said);
-                used.mask_value(&mut output);
+                used.redactor().clean(&mut output);
                 Ok(output.into())
             }
             Err(failure) => {

@@ -19,6 +19,7 @@ use axum::{
     extract::{Query, State},
     routing::get,
 };
+use base64::{Engine as _, engine::general_purpose};
 use clap::Parser;
 use rmcp::{
     Json, RoleServer, ServerHandler, ServiceExt,
@@ -92,6 +93,27 @@ struct Seconds {
     seconds: u64,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Repeat {
+    /// The name of a variable in this process's environment.
+    variable: String,
+    how: How,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum How {
+    Answer,
+    Fail,
+    Hang,
+    Crash,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct Repeated {
+    said: Vec<String>,
+}
+
 #[derive(Debug, Serialize, JsonSchema)]
 struct Seen {
     /// The idempotency key of this call.
@@ -162,6 +184,24 @@ impl Example {
     #[tool]
     async fn flood(&self) -> String {
         "x".repeat(1024 * 1024)
+    }
+
+    /// Give away a variable: in every form, on standard error, and in an answer, a failure or the last words.
+    #[tool]
+    async fn repeat(&self, Parameters(asked): Parameters<Repeat>) -> Result<Json<Repeated>, String> {
+        #[expect(clippy::disallowed_methods, reason = "what it was given is what it is asked for")]
+        let value = std::env::var(&asked.variable).unwrap_or_default();
+        let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+        let (standard, url_safe) = (general_purpose::STANDARD.encode(&value), general_purpose::URL_SAFE.encode(&value));
+        // So long that whoever cuts it off cuts a value in two.
+        let said = vec![[value, standard, url_safe, encoded].join(" "); 9];
+        writeln!(std::io::stderr(), "{}", said.join(" ")).map_err(|error| error.to_string())?;
+        match asked.how {
+            How::Answer => Ok(Json(Repeated { said })),
+            How::Fail => Err(said.join(" ")),
+            How::Hang => std::future::pending().await,
+            How::Crash => std::process::exit(3),
+        }
     }
 
     /// Tell what the server can see of its caller.

@@ -71,6 +71,8 @@ async fn what_a_mail_server_refuses_is_typed_and_holds_no_password() {
         let failure = failure(&action, call("notify.send", message("mail", "x"))).await;
         assert_eq!(failure.kind, kind, "{failure:?}");
         assert!(failure.message.contains(part) && !failure.message.contains("hunter2"), "{failure:?}");
+        // As it was sent: "\0ada\0hunter2-wrong" in base64.
+        assert!(!failure.message.contains("odW50ZXIyLXdyb25"), "{failure:?}");
         assert!(server.mails().is_empty());
     }
 }

@@ -131,6 +131,8 @@ async fn an_answer_that_does_not_fit_is_mended_once_and_both_calls_are_counted()
     assert_eq!(said["usage"], json!({"input_tokens": 20, "output_tokens": 8}));
     let turns = endpoint.last().body["messages"].as_array().unwrap().clone();
     assert_eq!((turns.len(), &turns[1]["content"]), (3, &json!("{\"warm\": \"very\"}")));
+    let keys: Vec<_> = endpoint.seen().iter().map(|seen| seen.header("idempotency-key").to_owned()).collect();
+    assert_eq!(keys, ["root/step", "root/step/mend"], "what is mended is another call");
     assert!(turns[2]["content"].as_str().unwrap().contains("/warm"), "{turns:?}");
 
     for _ in 0..2 {
@@ -151,6 +153,7 @@ async fn a_repeat_of_a_call_sends_the_same_bytes() {
     }
     let seen = endpoint.seen();
     assert_eq!(seen[0].body, seen[1].body);
+    assert_eq!((seen[0].header("idempotency-key"), seen[1].header("idempotency-key")), ("root/step", "root/step"));
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! A mail server of a test's own: small, and as strict as it is told to be.
 
 use std::{
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -26,6 +29,9 @@ impl Mail {
     }
 }
 
+/// What is waited for between a message that it took and its saying so.
+type Wait = Arc<dyn Fn(Mail) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 #[derive(Clone)]
 pub(crate) struct MailServer {
     pub(crate) address: SocketAddr,
@@ -34,13 +40,19 @@ pub(crate) struct MailServer {
     mails: Arc<Mutex<Vec<Mail>>>,
     /// Every line that it was sent outside a message.
     said: Arc<Mutex<Vec<String>>>,
+    wait: Wait,
 }
 
 impl MailServer {
     pub(crate) async fn open(recipient: &'static str) -> Self {
+        Self::waiting(recipient, Arc::new(|_| Box::pin(std::future::ready(())))).await
+    }
+
+    /// One that says that it took a message when it is let, and not before.
+    pub(crate) async fn waiting(recipient: &'static str, wait: Wait) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Self { address, recipient, mails: Arc::default(), said: Arc::default() };
+        let server = Self { address, recipient, mails: Arc::default(), said: Arc::default(), wait };
         let every = server.clone();
         // Ends with the test's runtime.
         tokio::spawn(async move {
@@ -75,7 +87,7 @@ impl MailServer {
                 "EHLO" => "250-test\r\n250-8BITMIME\r\n250 AUTH PLAIN",
                 // ada, hunter2-mail
                 "AUTH" if line.ends_with("AGFkYQBodW50ZXIyLW1haWw=") => "235 welcome",
-                "AUTH" => "535 5.7.8 that is not the password",
+                "AUTH" => &refusal(&line),
                 "MAIL" => {
                     mail.from = line;
                     "250 ok"
@@ -95,6 +107,7 @@ impl MailServer {
                         mail.text.push_str(&part);
                     }
                     self.mails.lock().unwrap().push(mail.clone());
+                    (self.wait)(mail.clone()).await;
                     "250 taken"
                 }
                 "QUIT" => "221 bye",
@@ -103,4 +116,12 @@ impl MailServer {
             stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
         }
     }
+}
+
+/// Of a password, by a server that gives away what it was given.
+fn refusal(line: &str) -> String {
+    let given = line.rsplit(' ').next().unwrap_or_default();
+    let plain = STANDARD.decode(given).unwrap_or_default();
+    let plain = String::from_utf8_lossy(&plain).replace('\0', " ");
+    format!("535 5.7.8 that is not the password: {plain} {given}")
 }

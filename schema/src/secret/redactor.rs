@@ -16,6 +16,8 @@ pub struct Redactor {
 #[derive(Clone)]
 struct Secret {
     name: String,
+    /// What stands where the value was.
+    mark: String,
     forms: Vec<Form>,
 }
 
@@ -43,9 +45,21 @@ impl Redactor {
         let mut secrets: Vec<_> = secrets.into_iter().filter(|(_, value)| !value.is_empty()).collect();
         // Of two that begin at one place the longer one is meant.
         secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
-        let secrets =
-            secrets.into_iter().map(|(name, value)| Secret { name: name.to_owned(), forms: forms(value) }).collect();
-        Self { secrets }
+        let mut redactor = Self::default();
+        for (name, value) in secrets {
+            redactor.add(name, value);
+        }
+        redactor
+    }
+
+    /// One more secret.
+    pub fn add(&mut self, name: &str, value: &str) {
+        self.secrets.push(Secret { name: name.to_owned(), mark: format!("[secret {name}]"), forms: forms(value) });
+    }
+
+    /// One more value to be taken out, which has no name: `[hidden]` stands in its place.
+    pub fn hide(&mut self, value: &str) {
+        self.secrets.push(Secret { name: String::new(), mark: "[hidden]".to_owned(), forms: forms(value) });
     }
 
     pub fn is_empty(&self) -> bool {
@@ -101,9 +115,7 @@ impl Redactor {
         while let Some(next) = text[at..].chars().next() {
             if let Some((secret, found)) = self.at(text, at, is_cut) {
                 clean.truncate(clean.len() - trailing(&clean, found.before));
-                clean.push_str("[secret ");
-                clean.push_str(&secret.name);
-                clean.push(']');
+                clean.push_str(&secret.mark);
                 at = found.end;
             } else {
                 clean.push(next);

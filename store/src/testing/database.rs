@@ -8,12 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff_sqlx::Timestamp as Instant;
 use ordinaut_schema::{
-    id::TaskId,
+    id::{RunId, TaskId},
     run::{RunState, SkipReason},
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::types::Uuid;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction};
 
 use super::servers::Servers;
 use crate::wakeups::CHANNEL;
@@ -143,6 +143,63 @@ impl Database {
     /// They cannot be counted.
     pub async fn live_runs(&self) -> i64 {
         sqlx::query_scalar("select count(*) from due_work").fetch_one(&self.pool).await.expect("runs can be counted")
+    }
+}
+
+impl Database {
+    /// Locks these journaled steps until the transaction ends: nobody's write of their results is done before.
+    ///
+    /// # Panics
+    /// One of them is not journaled.
+    pub async fn hold_steps(&self, steps: &[(RunId, &str)]) -> Transaction<'static, Postgres> {
+        let mut tx = self.pool.begin().await.expect("a test database answers");
+        for (run, step) in steps {
+            sqlx::query("select from step_journal where run_id = $1 and step = $2 for update")
+                .bind(run.uuid())
+                .bind(*step)
+                .fetch_one(&mut *tx)
+                .await
+                .expect("the step has begun");
+        }
+        tx
+    }
+
+    /// How many sessions wait for a lock of a journaled step.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn waiting_for_steps(&self) -> i64 {
+        sqlx::query_scalar(
+            "
+            select count(*)
+            from pg_stat_activity
+            where datname = current_database()
+              and wait_event_type = 'Lock'
+              and query like '%step_journal%'
+            ",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .expect("the owner sees who waits")
+    }
+
+    /// Ends every session that waits for a lock: what it was to write is not written. A server finds out late that a
+    /// client which it has nothing to say to is dead, and would do its last wish.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn cut_off_waiting(&self) {
+        sqlx::query(
+            "
+            select pg_terminate_backend(pid, 10000)
+            from pg_stat_activity
+            where datname = current_database()
+              and wait_event_type = 'Lock'
+            ",
+        )
+        .execute(&self.pool)
+        .await
+        .expect("the owner ends sessions");
     }
 }
 

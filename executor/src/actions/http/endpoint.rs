@@ -31,6 +31,8 @@ pub(crate) struct Post {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Of what it carries.
+    pub(crate) redactor: Redactor,
 }
 
 /// What came back, with a status that means success.
@@ -78,7 +80,7 @@ pub(crate) async fn post(post: Post, deadline: Instant, most: usize) -> Result<R
         return Ok(Reply { status, body: body::read(response, most, &named).await? });
     }
     let headers = response.headers().clone();
-    let excerpt = timeout(EXCERPT_TIMEOUT, body::excerpt(response, &Redactor::default())).await.unwrap_or_default();
+    let excerpt = timeout(EXCERPT_TIMEOUT, body::excerpt(response, &post.redactor)).await.unwrap_or_default();
     #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date of the world's clock")]
     let now = jiff::Timestamp::now();
     let failure = status::unexpected(status, &headers, &named, &excerpt, now);

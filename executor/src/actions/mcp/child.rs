@@ -13,6 +13,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use ordinaut_schema::secret::Redactor;
 use tokio::{
     io::AsyncReadExt,
     process::{ChildStderr, ChildStdin, ChildStdout, Command},
@@ -72,11 +73,14 @@ impl Child {
         self.gone.is_cancelled()
     }
 
-    /// The last line it wrote to standard error.
-    pub(super) fn last_words(&self) -> Option<String> {
+    /// The last line it wrote to standard error, without secrets. One whose beginning was not kept is not told: a
+    /// value that is cut in two is not found any more.
+    pub(super) fn last_words(&self, redactor: &Redactor) -> Option<String> {
         let mut bytes = self.last_words.lock().expect("never poisoned: no panic while held").clone();
-        let text = String::from_utf8_lossy(bytes.make_contiguous()).into_owned();
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+        let is_cut = bytes.len() >= LAST_WORDS_BYTES;
+        let text = redactor.text(&String::from_utf8_lossy(bytes.make_contiguous()));
+        let whole = if is_cut { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text };
+        let line = whole.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
         Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
     }
 
