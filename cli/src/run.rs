@@ -34,8 +34,8 @@ pub(crate) struct Run {
     #[arg(long)]
     wait: bool,
     /// Show each call that the run would make, secrets masked; nothing is started or sent. Exits 1 if a step is sure to fail
-    #[arg(long, conflicts_with_all = ["wait", "request_id"])]
-    dry_run: bool,
+    #[arg(long = "dry-run", conflicts_with_all = ["wait", "request_id"])]
+    rehearse: bool,
     /// How long to wait at most, such as 5m; without, until it is over
     #[arg(long, requires = "wait", value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -52,7 +52,7 @@ pub(crate) async fn run(session: &Session, options: &Run, out: Out) -> Result<Ex
     let task = store.find_task(caller, &TaskRef::from(options.task.as_str())).await?;
     let request = options.request_id.clone().unwrap_or_else(|| format!("cli-{}", EventId::new()));
     let params: Map<String, Value> = options.params.iter().cloned().collect();
-    if options.dry_run {
+    if options.rehearse {
         return rehearsed(session, &task, &params, out).await;
     }
     let params = Some(params).filter(|params| !params.is_empty());

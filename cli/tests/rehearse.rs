@@ -1,6 +1,11 @@
 //! Dry runs at the command line: each call is shown, none is made, nothing is kept, no secret is opened.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test that cannot go on says so, and is its own edge"
+)]
 
 #[path = "support/lab.rs"]
 #[expect(dead_code, reason = "the support of several test programs")]

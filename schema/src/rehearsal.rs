@@ -84,5 +84,5 @@ impl Rehearsal {
 
 /// Rehearses a task.
 pub fn rehearse(spec: &TaskSpec, given: &Given<'_>) -> Rehearsal {
-    walk::Walk::new(spec, given).to_the_end()
+    walk::Walk::new(spec, given).finish()
 }

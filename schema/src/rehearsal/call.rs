@@ -22,7 +22,7 @@ use super::{
 pub(super) struct Call {
     pub(super) input: Value,
     pub(super) certainty: Certainty,
-    pub(super) call: String,
+    pub(super) outward: String,
     pub(super) fault: Option<StepFailure>,
     pub(super) output: Output,
     pub(super) notes: Vec<String>,
@@ -47,7 +47,7 @@ impl Walk<'_> {
             Err(failure) => Call {
                 input: Value::Null,
                 certainty: Certainty::Known,
-                call: String::new(),
+                outward: String::new(),
                 fault: Some(failure),
                 output: Output::Unknown,
                 notes: Vec::new(),
@@ -59,8 +59,8 @@ impl Walk<'_> {
 
     /// A pure step, done for real.
     fn compute(&self, step: &Step, input: Value, certainty: Certainty, fuel: &Fuel) -> Call {
-        let call = outward::call(&step.uses, &input, self.given.catalogue, &self.moment);
-        let mut computed = Call { input, certainty, call, fault: None, output: Output::Unknown, notes: Vec::new() };
+        let outward = outward::call(&step.uses, &input, self.given.catalogue, &self.moment);
+        let mut computed = Call { input, certainty, outward, fault: None, output: Output::Unknown, notes: Vec::new() };
         if certainty == Certainty::Unknown {
             if step.foreach.is_none() {
                 computed.output = self.sampled(step, None);
@@ -91,9 +91,9 @@ impl Walk<'_> {
     fn look(&self, step: &Step, input: Value, certainty: Certainty) -> Call {
         let is_whole = certainty != Certainty::Unknown;
         let judged = outward::judge(&step.uses, &input, is_whole, self.given.catalogue);
-        let call = outward::call(&step.uses, &mark::shown(input.clone()), self.given.catalogue, &self.moment);
+        let outward = outward::call(&step.uses, &mark::shown(input.clone()), self.given.catalogue, &self.moment);
         let output = self.sampled(step, None);
-        let mut looked = Call { input, certainty, call, fault: None, output, notes: Vec::new() };
+        let mut looked = Call { input, certainty, outward, fault: None, output, notes: Vec::new() };
         match judged {
             Ok(()) => {}
             Err(why) if certainty == Certainty::Sample => looked.notes.push(with_sample(&why)),

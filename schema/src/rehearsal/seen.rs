@@ -89,10 +89,9 @@ impl<'a> Seen<'a> {
             ("steps", Some(name)) => self.steps.get(name).copied().unwrap_or(Certainty::Unknown),
             ("steps", None) => self.steps.values().copied().max().unwrap_or(Certainty::Known),
             // A run has its id once it is planned.
-            ("run", Some("id") | None) => Certainty::Unknown,
+            ("run", Some("id") | None) | ("error", _) => Certainty::Unknown,
             ("task", Some("id") | None) if !self.is_kept => Certainty::Unknown,
             ("event", _) => self.event,
-            ("error", _) => Certainty::Unknown,
             ("item" | "index", _) => self.item,
             _ => Certainty::Known,
         }

@@ -62,7 +62,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(super) fn to_the_end(mut self) -> Rehearsal {
+    pub(super) fn finish(mut self) -> Rehearsal {
         for element in &self.spec.pipeline {
             let group = match element {
                 Element::Step(_) => None,
@@ -237,7 +237,7 @@ impl<'a> Walk<'a> {
     }
 
     fn show_call(&mut self, step: &Step, mut entry: Rehearsed, called: Called, call: Call) -> Output {
-        entry.call = show::reason(&call.call);
+        entry.call = show::reason(&call.outward);
         entry.notes.extend(call.notes);
         if call.fault.is_none() || !call.input.is_null() {
             entry.from = Some(call.certainty.into());

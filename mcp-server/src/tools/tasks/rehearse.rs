@@ -71,22 +71,18 @@ fn calls(answer: Answer, rehearsal: &Rehearsal) -> Answer {
 
 /// `- tell (inbox.post) would be called: leaves a message in the inbox; input (known): {"text": …}`
 fn line(call: &Rehearsed) -> String {
-    let mut line = format!("- {} ({}) {}", call.name(), call.uses, call.verdict);
+    let mut parts = vec![format!("- {} ({}) {}", call.name(), call.uses, call.verdict)];
     if !call.call.is_empty() {
-        line.push_str(": ");
-        line.push_str(&call.call);
+        parts[0] = format!("{}: {}", parts[0], call.call);
     }
     if let Some(from) = call.from {
-        let input: String = call.input.to_string().chars().take(LINE_CHARS + 1).collect();
-        let input = match input.char_indices().nth(LINE_CHARS) {
-            Some((end, _)) => format!("{}…", &input[..end]),
-            None => input,
+        let text = call.input.to_string();
+        let input = match text.char_indices().nth(LINE_CHARS) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
         };
-        line.push_str(&format!("; input ({}): {input}", from.as_str().replace('_', " ")));
+        parts.push(format!("input ({}): {input}", from.as_str().replace('_', " ")));
     }
-    for note in &call.notes {
-        line.push_str("; ");
-        line.push_str(note);
-    }
-    line
+    parts.extend(call.notes.iter().cloned());
+    parts.join("; ")
 }
