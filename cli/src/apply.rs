@@ -11,14 +11,15 @@ mod source;
 use std::path::PathBuf;
 
 use clap::Args;
-use ordinaut_schema::{limits::Limits, schedule::Upcoming};
+use ordinaut_schema::{limits::Limits, rehearsal::Rehearsal, schedule::Upcoming};
 use ordinaut_store::tasks::{Inserted, TaskRecord};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     failure::Failure,
-    out::{Out, note},
-    session::Session,
+    out::{Out, clean, note},
+    rehearse::{rehearsal, show},
+    session::{Session, Terms},
     tasks::sentence,
     times::local,
 };
@@ -31,7 +32,7 @@ pub(crate) struct Apply {
     /// A file of definitions, YAML or JSON, one or several (`-` for stdin); may be given more than once
     #[arg(short = 'f', long = "file", value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Judge everything and say what would become of it; store nothing
+    /// Judge everything, say what would become of it and show each call that would be made; store and send nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -47,6 +48,8 @@ struct Applied {
     task: Option<TaskRecord>,
     sentence: String,
     next: Vec<Upcoming>,
+    /// What its steps would do, in a dry run that changes something.
+    rehearsal: Option<Rehearsal>,
 }
 
 pub(crate) async fn apply(
@@ -55,10 +58,11 @@ pub(crate) async fn apply(
     options: &Apply,
     out: Out,
 ) -> Result<(), Failure> {
-    let judged = judge(session, documents).await?;
+    let terms = session.terms().await?;
+    let judged = judge(session, &terms, documents).await?;
     let mut applied = Vec::with_capacity(judged.len());
     for document in judged {
-        applied.push(store(session, document, options.dry_run).await?);
+        applied.push(store(session, &terms, document, options.dry_run).await?);
     }
     for Applied { file, warnings, .. } in &applied {
         for warning in warnings {
@@ -78,10 +82,17 @@ pub(crate) async fn apply(
         };
         vec![outcome, it.title.clone(), it.sentence.clone(), next(it)]
     });
-    out.table(&["OUTCOME", "TITLE", "SCHEDULE", "NEXT"], rows.collect(), "")
+    out.table(&["OUTCOME", "TITLE", "SCHEDULE", "NEXT"], rows.collect(), "")?;
+    for Applied { title, rehearsal, .. } in &applied {
+        if let Some(rehearsal) = rehearsal {
+            out.line(format!("\n{}:", clean(title)))?;
+            show(rehearsal, out)?;
+        }
+    }
+    Ok(())
 }
 
-async fn store(session: &Session, document: Judged, dry_run: bool) -> Result<Applied, Failure> {
+async fn store(session: &Session, terms: &Terms<'_>, document: Judged, dry_run: bool) -> Result<Applied, Failure> {
     let Session { store, caller, .. } = session;
     let Judged { file, title, now, fate } = document;
     let (outcome, changed, accepted, task) = match fate {
@@ -97,6 +108,7 @@ async fn store(session: &Session, document: Judged, dry_run: bool) -> Result<App
                 sentence: sentence(&task.spec),
                 next,
                 task: Some(*task),
+                rehearsal: None,
             });
         }
         Fate::Create(accepted) if dry_run => ("created", Vec::new(), accepted, None),
@@ -111,14 +123,20 @@ async fn store(session: &Session, document: Judged, dry_run: bool) -> Result<App
             ("updated", changed, accepted, Some(task))
         }
     };
+    let rehearsal = if dry_run {
+        let standing = task.as_ref().map(|task| task.id);
+        Some(rehearsal(session, terms, &accepted.spec, standing, &Map::new()).await?)
+    } else {
+        None
+    };
     let next = accepted.schedule.upcoming(now, accepted.spec.ends_at, 3).unwrap_or_default();
     let sentence = accepted.schedule.describe();
-    Ok(Applied { file, title, outcome, changed, warnings: accepted.warnings, task, sentence, next })
+    Ok(Applied { file, title, outcome, changed, warnings: accepted.warnings, task, sentence, next, rehearsal })
 }
 
 impl Applied {
     fn to_json(&self, dry_run: bool) -> Value {
-        json!({
+        let mut applied = json!({
             "file": self.file,
             "title": self.title,
             "outcome": self.outcome,
@@ -130,6 +148,9 @@ impl Applied {
             "schedule": self.sentence,
             "next": self.next,
             "warnings": self.warnings,
-        })
+        });
+        let calls = self.rehearsal.iter().flat_map(Rehearsal::to_fields);
+        applied.as_object_mut().expect("just built as an object").extend(calls);
+        applied
     }
 }

@@ -17,6 +17,7 @@ mod llm;
 mod next;
 mod operator_file;
 mod out;
+mod rehearse;
 mod run;
 mod runs;
 mod secret;

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     failure::{Exit, Failure},
     out::{Out, clean},
+    rehearse::{rehearsal, show},
     session::Session,
     timeline::{state_line, step_line, to_json, watch},
 };
@@ -32,6 +33,9 @@ pub(crate) struct Run {
     /// Wait until it is over, showing its steps; exits 1 unless it succeeded
     #[arg(long)]
     wait: bool,
+    /// Show each call that the run would make, secrets masked; nothing is started or sent. Exits 1 if a step is sure to fail
+    #[arg(long = "dry-run", conflicts_with_all = ["wait", "request_id"])]
+    rehearse: bool,
     /// How long to wait at most, such as 5m; without, until it is over
     #[arg(long, requires = "wait", value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -48,6 +52,9 @@ pub(crate) async fn run(session: &Session, options: &Run, out: Out) -> Result<Ex
     let task = store.find_task(caller, &TaskRef::from(options.task.as_str())).await?;
     let request = options.request_id.clone().unwrap_or_else(|| format!("cli-{}", EventId::new()));
     let params: Map<String, Value> = options.params.iter().cloned().collect();
+    if options.rehearse {
+        return rehearsed(session, &task, &params, out).await;
+    }
     let params = Some(params).filter(|params| !params.is_empty());
     let asked = store.run_now(caller, task.id, &request, params).await?;
     if let Some(first) = asked.duplicate_of {
@@ -76,6 +83,28 @@ pub(crate) async fn run(session: &Session, options: &Run, out: Out) -> Result<Ex
     }
     let succeeded = over.state == RunState::Succeeded;
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed as u8) })
+}
+
+async fn rehearsed(
+    session: &Session,
+    task: &TaskRecord,
+    params: &Map<String, Value>,
+    out: Out,
+) -> Result<ExitCode, Failure> {
+    let terms = session.terms().await?;
+    let rehearsal = rehearsal(session, &terms, &task.spec, Some(task.id), params).await?;
+    if out.is_json() {
+        let mut answer = json!({ "task_id": task.id, "task": task.spec.title, "dry_run": true });
+        answer.as_object_mut().expect("just built as an object").extend(rehearsal.to_fields());
+        out.json(&answer)?;
+    } else {
+        show(&rehearsal, out)?;
+        out.line(match &rehearsal.fails_at {
+            Some(step) => format!("the run would fail at `{step}`; nothing was started or sent"),
+            None => "nothing was started or sent".to_owned(),
+        })?;
+    }
+    Ok(if rehearsal.fails_at.is_some() { ExitCode::from(Exit::Failed as u8) } else { ExitCode::SUCCESS })
 }
 
 /// The task's `dedupe_key` was taken: nothing runs, and nothing is waited for.

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 pub mod approval;
 pub mod credentials;
-pub mod data;
 pub mod event;
 pub mod group;
 pub mod http;

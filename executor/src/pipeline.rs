@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     action::{Effect, Grants},
     limits::Limits,
-    pipeline::{Element, Step},
+    pipeline::{Element, Step, taken_names},
     run::{ErrorKind, StepFailure, StepRecord},
     task::TaskSpec,
     template::Scope,
@@ -153,7 +153,7 @@ pub struct Attempted<'a> {
 impl<'a> Engine<'a> {
     pub fn new(attempted: Attempted<'a>, pinned: Pinned, around: &'a Surroundings) -> Self {
         let Attempted { run, spec, journal, orders, grants } = attempted;
-        let taken = outputs::taken_names(&spec.pipeline);
+        let taken = taken_names(&spec.pipeline);
         Self { run, spec, journal, orders, around, grants, scope: Mutex::new(scope::scope(run, spec, pinned)), taken }
     }
 

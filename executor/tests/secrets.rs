@@ -18,7 +18,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ordinaut_executor::actions::{
-    Action, StepCall, data,
+    Action, StepCall,
     http::{
         HttpAction, HttpLimits,
         guard::{Guard, Resolve, SystemResolver},
@@ -26,6 +26,7 @@ use ordinaut_executor::actions::{
     mcp::{McpSettings, McpTools},
 };
 use ordinaut_schema::{
+    action::data,
     id::{AgentId, RunId, TaskId},
     run::{ErrorKind, StepFailure},
     secret::mark,

@@ -1,9 +1,10 @@
 //! What a step may `use`: the descriptors of the built-in actions, and the catalogue a definition is checked against.
 //!
 //! The descriptors are here, and not beside the code that acts, so that the MCP server can check a definition
-//! and explain the actions without being able to run one.
+//! and explain the actions without being able to run one. `data` alone acts, too: it is pure.
 
 mod built_in;
+pub mod data;
 mod input;
 mod need;
 mod outward;
@@ -174,6 +175,6 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
     }
 }
 
-pub(crate) use input::judge as judge_input;
+pub(crate) use input::{judge as judge_input, judge_url};
 pub(crate) use need::judge as judge_need;
 pub use need::{Need, need, needs_grants};

@@ -11,6 +11,7 @@
 //! - [`operator`]: what the operator configures for steps to name
 //! - [`pipeline`], [`retry`]: steps, parsed and checked
 //! - [`task`]: a whole definition, from untrusted text to [`task::TaskSpec`]
+//! - [`rehearsal`]: what the steps of a task would do, shown without doing it
 //! - [`planning`]: what becomes of a task's occurrences up to now
 //! - [`run`], [`event`]: states, verdicts, and what is told about them
 
@@ -25,6 +26,7 @@ pub mod limits;
 pub mod operator;
 pub mod pipeline;
 pub mod planning;
+pub mod rehearsal;
 pub mod retry;
 pub mod run;
 pub mod schedule;

@@ -7,7 +7,11 @@ pub(crate) mod check;
 mod expect;
 pub(crate) mod read;
 
-use std::{collections::BTreeMap, slice, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    slice,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -150,6 +154,11 @@ impl Element {
             Self::Parallel(group) => &group.id,
         }
     }
+}
+
+/// Names that some step took with `save_as`: another step's id does not reach them.
+pub fn taken_names(pipeline: &[Element]) -> HashSet<&str> {
+    steps(pipeline).filter_map(|step| step.save_as.as_deref()).collect()
 }
 
 /// Every step in the order in which it is written, members of groups included.

@@ -10,6 +10,7 @@
 //!
 //! - `split` finds the templates in a text; `lexer` and `parser` read one; `references` tells what it names
 //! - `secrets` reads the few forms in which a secret may be named; its value is never in any scope
+//! - `partial` renders as much as is known before a run
 //! - `evaluator`, `order` and `functions` find its value, on a `fuel` that bounds time and memory
 
 mod evaluator;
@@ -20,6 +21,7 @@ mod lexer;
 mod node;
 mod order;
 mod parser;
+mod partial;
 mod references;
 mod secrets;
 mod split;
@@ -32,14 +34,16 @@ use crate::{
 };
 
 pub use expression::{Expression, ExpressionError};
+pub(crate) use fuel::Fuel;
 pub(crate) use functions::base64;
+pub use partial::Certainty;
+pub(crate) use partial::Partial;
 pub use references::Reference;
 pub(crate) use secrets::MISPLACED;
 pub use secrets::SecretUse;
 pub use split::{Part, has_template, split};
 
 use evaluator::Data;
-use fuel::Fuel;
 
 /// What expressions may name, fixed for one step.
 #[derive(Debug, Clone, Default)]
@@ -132,14 +136,8 @@ impl Render<'_> {
             match part {
                 Part::Text(text) => rendered.push_str(&mark::clean_text(text)),
                 Part::Template { source, .. } => match self.template(source).map_err(failed)? {
-                    Value::Null => {
-                        return Err(failed(format!(
-                            "`{source}` is null, which cannot stand inside text; \
-                             write `${{default({source}, '')}}` if nothing is meant"
-                        )));
-                    }
-                    Value::String(text) => rendered.push_str(&text),
-                    other => rendered.push_str(&other.to_string()),
+                    Value::Null => return Err(failed(null_in_text(source))),
+                    value => rendered.push_str(&as_text(value)),
                 },
             }
             self.fuel.hold(rendered.len()).map_err(failed)?;
@@ -163,15 +161,31 @@ impl Render<'_> {
     }
 }
 
+fn null_in_text(source: &str) -> String {
+    format!(
+        "`{source}` is null, which cannot stand inside text; write `${{default({source}, '')}}` if nothing is meant"
+    )
+}
+
+/// A value as it stands inside text.
+fn as_text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
 /// Evaluates one expression, bare or in `${…}` (the text of a `foreach`, an `event_filter`).
 ///
 /// # Errors
 /// `template`: no JMESPath, or a value that it cannot work with.
 pub fn evaluate(expression: &str, scope: &Scope) -> Result<Value, StepFailure> {
-    Expression::bare(expression)
-        .map_err(|error| error.to_string())
-        .and_then(|parsed| parsed.evaluate_on(Data::Scope(scope), &Fuel::default()))
-        .map_err(|message| StepFailure::new(ErrorKind::Template, message))
+    evaluate_on(expression, scope, &Fuel::default())
+}
+
+/// As [`evaluate`], on fuel that others share.
+pub(crate) fn evaluate_on(expression: &str, scope: &Scope, fuel: &Fuel) -> Result<Value, StepFailure> {
+    find(expression, Data::Scope(scope), fuel)
 }
 
 /// Evaluates one expression with `root` as the whole document (`data.transform` with `input`).
@@ -179,9 +193,18 @@ pub fn evaluate(expression: &str, scope: &Scope) -> Result<Value, StepFailure> {
 /// # Errors
 /// `template`: no JMESPath, or a value that it cannot work with.
 pub fn search(expression: &str, root: &Value) -> Result<Value, StepFailure> {
+    search_on(expression, root, &Fuel::default())
+}
+
+/// As [`search`], on fuel that others share.
+pub(crate) fn search_on(expression: &str, root: &Value, fuel: &Fuel) -> Result<Value, StepFailure> {
+    find(expression, Data::Value(root), fuel)
+}
+
+fn find(expression: &str, root: Data<'_>, fuel: &Fuel) -> Result<Value, StepFailure> {
     Expression::bare(expression)
         .map_err(|error| error.to_string())
-        .and_then(|parsed| parsed.evaluate_on(Data::Value(root), &Fuel::default()))
+        .and_then(|parsed| parsed.evaluate_on(root, fuel))
         .map_err(|message| StepFailure::new(ErrorKind::Template, message))
 }
 

@@ -86,6 +86,15 @@ pub enum Inserted {
     Existed(TaskRecord),
 }
 
+/// What would become of a definition.
+#[derive(Debug, Clone)]
+pub enum Foreseen {
+    /// The task as it would be kept; its id is nobody's.
+    WouldCreate(Box<TaskRecord>),
+    /// The same definition is there already.
+    Exists(Box<TaskRecord>),
+}
+
 /// Which tasks to list.
 #[derive(Debug, Clone, Default)]
 pub struct TaskFilter {

@@ -14,7 +14,7 @@ use ordinaut_schema::{
 use ordinaut_store::{
     Caller, StoreError,
     runs::RunFilter,
-    tasks::{Inserted, Snooze, TaskFilter, TaskRecord, TaskRef},
+    tasks::{Foreseen, Inserted, Snooze, TaskFilter, TaskRecord, TaskRef},
     testing::{Fixture, accepted, accepted_with},
     wakeups::Hint,
 };
@@ -172,8 +172,14 @@ async fn the_limit_of_active_tasks_is_kept() {
     .execute(&fixture.owner)
     .await
     .unwrap();
-    keep(&fixture, &accepted("The last", MANUAL, now(&fixture).await)).await;
-    let refused = fixture.mcp.insert_task(&me(), &accepted("One more", MANUAL, now(&fixture).await), None).await;
+    let last = accepted("The last", MANUAL, now(&fixture).await);
+    let foreseen = fixture.mcp.foresee_task(&me(), &last).await.unwrap();
+    assert!(matches!(foreseen, Foreseen::WouldCreate(_)), "there is room for one more, and foreseeing takes none");
+    keep(&fixture, &last).await;
+    let more = accepted("One more", MANUAL, now(&fixture).await);
+    let refused = fixture.mcp.insert_task(&me(), &more, None).await;
+    assert!(matches!(refused, Err(StoreError::TooManyTasks { limit: 10_000 })));
+    let refused = fixture.mcp.foresee_task(&me(), &more).await;
     assert!(matches!(refused, Err(StoreError::TooManyTasks { limit: 10_000 })));
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     failure::{Failure, Located},
-    session::Session,
+    session::{Session, Terms},
 };
 
 use super::Document;
@@ -35,8 +35,11 @@ pub(super) enum Fate {
 
 /// # Errors
 /// Every fault of every document.
-pub(super) async fn judge(session: &Session, documents: Vec<Document>) -> Result<Vec<Judged>, Failure> {
-    let terms = session.terms().await?;
+pub(super) async fn judge(
+    session: &Session,
+    terms: &Terms<'_>,
+    documents: Vec<Document>,
+) -> Result<Vec<Judged>, Failure> {
     let mut judged = Vec::with_capacity(documents.len());
     let mut faults = Vec::new();
     let mut seen: BTreeMap<String, String> = BTreeMap::new();

@@ -16,11 +16,6 @@ pub(crate) fn members(element: &Element) -> &[Step] {
     }
 }
 
-/// Names that some step took with `save_as`: another step's id does not reach them.
-pub(crate) fn taken_names(pipeline: &[Element]) -> HashSet<&str> {
-    pipeline.iter().flat_map(members).filter_map(|step| step.save_as.as_deref()).collect()
-}
-
 /// Puts a finished step's output where expressions find it.
 ///
 /// Steps that share a `save_as` are the branches of a choice: the last that ran wins, and one that was skipped does
@@ -69,6 +64,8 @@ pub(crate) fn error_value(failure: &StepFailure) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use ordinaut_schema::pipeline::taken_names;
+
     use super::*;
 
     fn step(id: &str, save_as: Option<&str>) -> Step {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use opentelemetry::KeyValue;
 use ordinaut_schema::{
-    action::{Effect, need},
+    action::{Effect, data, need},
     event::Topic,
     pipeline::{OnError, Step},
     run::{ErrorKind, StepFailure, StepRecord, StepState},
@@ -18,7 +18,7 @@ use super::{
     resume::{Standing, standing},
 };
 use crate::{
-    actions::{Answer, StepCall, data},
+    actions::{Answer, StepCall},
     metrics,
     progress::ProgressEvent,
     traces,

@@ -2,12 +2,14 @@
 
 mod create;
 mod read;
+mod rehearse;
 mod standing;
 mod update;
 
+use ordinaut_schema::time::Zone;
 use ordinaut_store::tasks::{TaskRecord, TaskRef};
 use rmcp::handler::server::router::tool::ToolRouter;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{error::ToolError, server::OrdinautServer};
 
@@ -42,10 +44,20 @@ pub(super) async fn find(desk: &Desk, named: &str) -> Result<TaskRecord, ToolErr
 
 /// The part of an answer that shows a task: what is stored, what is next, and what to beware of.
 fn echo(answer: Answer, desk: &Desk, task: &TaskRecord) -> (Answer, Vec<String>) {
+    echo_fields(answer, desk, task, standing_fields)
+}
+
+/// As [`echo`], of a task that begins with these fields.
+fn echo_fields(
+    answer: Answer,
+    desk: &Desk,
+    task: &TaskRecord,
+    fields: fn(&TaskRecord, &Zone) -> Map<String, Value>,
+) -> (Answer, Vec<String>) {
     let timing = Timing::of(&task.spec);
     let next = timing.next(task, NEXT);
     let rate = timing.runs_per_day(&task.spec, desk.now);
-    let mut shown = standing_fields(task, &timing.zone);
+    let mut shown = fields(task, &timing.zone);
     shown.insert("schedule".to_owned(), schedule(task, &timing));
     shown.insert("next".to_owned(), next.iter().map(|next| next.json(&timing.zone)).collect());
     if let Some(rate) = rate {

@@ -8,6 +8,7 @@ mod isolation;
 mod outcome;
 mod policy;
 mod reading;
+mod rehearse;
 mod rest;
 mod runs;
 mod standing;

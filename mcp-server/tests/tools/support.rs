@@ -24,7 +24,7 @@ pub(crate) struct Chat {
     pub(crate) store: Fixture,
     pub(crate) server: OrdinautServer,
     pub(crate) client: RunningService<RoleClient, ()>,
-    _database: Database,
+    pub(crate) database: Database,
     _starter: Starter,
 }
 
@@ -53,7 +53,7 @@ impl Chat {
         starter.tell(Stage::Ready(known(Services::new(store.mcp.clone()))));
         let server = OrdinautServer::local(backend, Metrics::new().unwrap(), zones);
         let client = connect(server.clone()).await;
-        Self { store, server, client, _database: database, _starter: starter }
+        Self { store, server, client, database, _starter: starter }
     }
 
     pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Called {

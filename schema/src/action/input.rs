@@ -163,7 +163,7 @@ fn beyond_schema(uses: &str, input: &Value, path: &str, faults: &mut Faults) {
     parking::judge(uses, input, path, faults);
 }
 
-fn judge_url(text: &str) -> Result<(), String> {
+pub(crate) fn judge_url(text: &str) -> Result<(), String> {
     let url = url::Url::parse(text)
         .map_err(|error| format!("`{text}` is not a URL ({error}); write one such as https://api.example.com/items"))?;
     if !matches!(url.scheme(), "http" | "https") {

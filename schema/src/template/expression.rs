@@ -125,4 +125,9 @@ impl Expression {
     pub fn references(&self) -> Vec<Reference> {
         references::find(&self.node)
     }
+
+    /// Whether it takes its scope as a whole, whatever is in it.
+    pub fn takes_all(&self) -> bool {
+        references::takes_all(&self.node)
+    }
 }

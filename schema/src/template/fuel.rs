@@ -31,6 +31,11 @@ impl Fuel {
         Ok(())
     }
 
+    /// What was paid so far.
+    pub(crate) fn spent(&self) -> usize {
+        FUEL - self.left.get()
+    }
+
     /// Whether `cost` could be paid.
     pub(crate) fn hold(&self, cost: usize) -> Result<(), String> {
         if cost > self.left.get() {

@@ -24,14 +24,34 @@ enum Known {
 }
 
 pub(super) fn find(node: &Node) -> Vec<Reference> {
-    let mut found = Vec::new();
-    if let Known::Named(name) = walk(node, &Known::Scope, &mut found) {
-        found.push(Reference { name, field: None });
+    look(node).references
+}
+
+/// Whether the scope is taken as a whole somewhere (`@`, `$`), with everything in it.
+pub(super) fn takes_all(node: &Node) -> bool {
+    look(node).all
+}
+
+/// What was found on the way.
+#[derive(Default)]
+struct Found {
+    references: Vec<Reference>,
+    all: bool,
+}
+
+impl Found {
+    fn push(&mut self, reference: Reference) {
+        self.references.push(reference);
     }
+}
+
+fn look(node: &Node) -> Found {
+    let mut found = Found::default();
+    settle(node, &Known::Scope, &mut found);
     found
 }
 
-fn walk(node: &Node, data: &Known, found: &mut Vec<Reference>) -> Known {
+fn walk(node: &Node, data: &Known, found: &mut Found) -> Known {
     match (node, data) {
         (Node::Current, _) => data.clone(),
         (Node::Root, _) => Known::Scope,
@@ -66,8 +86,10 @@ fn walk(node: &Node, data: &Known, found: &mut Vec<Reference>) -> Known {
 }
 
 /// Walks a part whose value is used as a whole.
-fn settle(node: &Node, data: &Known, found: &mut Vec<Reference>) {
-    if let (Known::Named(name), true) = (walk(node, data, found), matches!(data, Known::Scope | Known::Nothing)) {
-        found.push(Reference { name, field: None });
+fn settle(node: &Node, data: &Known, found: &mut Found) {
+    match (walk(node, data, found), data) {
+        (Known::Named(name), Known::Scope | Known::Nothing) => found.push(Reference { name, field: None }),
+        (Known::Scope, _) => found.all = true,
+        (Known::Named(_) | Known::Nothing, _) => {}
     }
 }

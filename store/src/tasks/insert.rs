@@ -1,5 +1,6 @@
 //! New tasks: kept once, however often and from however many sides they are asked for.
 
+use jiff::Timestamp;
 use ordinaut_schema::{
     event::Topic,
     id::{AgentId, TaskId},
@@ -17,8 +18,8 @@ use crate::{
 };
 
 use super::{
-    Inserted, counts_from, cursor, fields, has_clock, read_task, row::read_spec, sameness::same_definition, tell_task,
-    topic,
+    Foreseen, Inserted, TaskRecord, counts_from, cursor, fields, has_clock, read_task, row::read_spec,
+    sameness::same_definition, tell_task, topic,
 };
 
 /// A title may be given up between being found taken and being looked at, so often at most in a row.
@@ -30,7 +31,7 @@ impl Store {
         &self,
         caller: &Caller,
         request_id: &str,
-    ) -> Result<Option<super::TaskRecord>, StoreError> {
+    ) -> Result<Option<TaskRecord>, StoreError> {
         let agent = caller.agent;
         let key = request_key(request_id);
         self.transaction_as(caller, "find a task by its request", move |mut tx| async move {
@@ -74,6 +75,62 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Judges a new task as [`Store::insert_task`] does, and keeps nothing.
+    ///
+    /// # Errors
+    /// As [`Store::insert_task`].
+    pub async fn foresee_task(&self, caller: &Caller, accepted: &Accepted) -> Result<Foreseen, StoreError> {
+        let (agent, accepted) = (caller.agent, accepted.clone());
+        self.transaction_as(caller, "foresee a new task", move |mut tx| async move {
+            if let Some((existing, same)) = holder_of_title(&mut tx, agent, &accepted).await? {
+                if !same {
+                    return Err(StoreError::TitleTaken { title: accepted.spec.title, existing });
+                }
+                let record = read_task(&mut tx, agent, existing).await?;
+                return Ok((Foreseen::Exists(Box::new(record)), tx));
+            }
+            refuse_more_than(&mut tx, agent, Limits::DEFAULT.active_tasks - 1).await?;
+            let now = transaction_now(&mut tx).await?;
+            let task = TaskId::new();
+            let (state, cursor) = beginning(task, &accepted, now)?;
+            Ok((Foreseen::WouldCreate(Box::new(unkept(task, agent, accepted, state, cursor, now))), tx))
+        })
+        .await
+    }
+}
+
+/// A task that is not there, as it would be at first.
+fn unkept(
+    id: TaskId,
+    agent: AgentId,
+    accepted: Accepted,
+    state: TaskState,
+    cursor: Option<(Timestamp, Timestamp)>,
+    now: Timestamp,
+) -> TaskRecord {
+    TaskRecord {
+        id,
+        agent,
+        state,
+        revision: 1,
+        spec: accepted.spec,
+        next_occurrence_at: cursor.map(|(occurrence, _)| occurrence),
+        next_due_at: cursor.map(|(_, due)| due),
+        last_occurrence_at: None,
+        runs_planned: 0,
+        zone_source: Some(accepted.zone_source),
+        paused_because: None,
+        resume_at: None,
+        snoozed_until: None,
+        skip_next: 0,
+        failures_in_row: 0,
+        open_stretch: None,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
 async fn insert(
     tx: &mut Transaction<'_, Postgres>,
     caller: &Caller,
@@ -89,7 +146,7 @@ async fn insert(
     }
     for _ in 0..TITLE_TRIES {
         if insert_row(tx, caller, task, accepted).await? {
-            refuse_too_many(tx, caller.agent).await?;
+            refuse_more_than(tx, caller.agent, Limits::DEFAULT.active_tasks).await?;
             let zone = json!({ "schedule_kind": accepted.spec.schedule_kind });
             let record = tell_task(tx, caller, task, Topic::TaskCreated, fields(zone)).await?;
             audit(tx, caller, "create_task", Some(task), None, None).await?;
@@ -116,8 +173,7 @@ async fn insert_row(
 ) -> Result<bool, StoreError> {
     let spec = &accepted.spec;
     let now = transaction_now(tx).await?;
-    let cursor = cursor(task, accepted, counts_from(spec, now))?;
-    let state = if cursor.is_none() && has_clock(spec.schedule_kind) { TaskState::Ended } else { TaskState::Active };
+    let (state, cursor) = beginning(task, accepted, now)?;
     let inserted = sqlx::query_file!(
         "queries/insert_task.sql",
         task.uuid(),
@@ -153,6 +209,18 @@ async fn insert_row(
     Ok(true)
 }
 
+/// How a new task stands, and where its cursor does.
+fn beginning(
+    task: TaskId,
+    accepted: &Accepted,
+    now: Timestamp,
+) -> Result<(TaskState, Option<(Timestamp, Timestamp)>), StoreError> {
+    let spec = &accepted.spec;
+    let cursor = cursor(task, accepted, counts_from(spec, now))?;
+    let state = if cursor.is_none() && has_clock(spec.schedule_kind) { TaskState::Ended } else { TaskState::Active };
+    Ok((state, cursor))
+}
+
 /// The live task that has the title, and whether it has the same definition.
 async fn holder_of_title(
     tx: &mut Transaction<'_, Postgres>,
@@ -182,8 +250,8 @@ async fn holder_of_title(
     Ok(Some((existing, same)))
 }
 
-async fn refuse_too_many(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> Result<(), StoreError> {
-    let limit = Limits::DEFAULT.active_tasks;
+/// Refuses one more task where the agent has more than `most`.
+async fn refuse_more_than(tx: &mut Transaction<'_, Postgres>, agent: AgentId, most: u32) -> Result<(), StoreError> {
     let past_limit = sqlx::query_scalar!(
         r#"
         select exists (
@@ -191,12 +259,12 @@ async fn refuse_too_many(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> 
         ) as "past_limit!"
         "#,
         agent.uuid(),
-        i64::from(limit),
+        i64::from(most),
     )
     .fetch_one(&mut **tx)
     .await
     .doing("count active tasks")?;
-    if past_limit { Err(StoreError::TooManyTasks { limit }) } else { Ok(()) }
+    if past_limit { Err(StoreError::TooManyTasks { limit: Limits::DEFAULT.active_tasks }) } else { Ok(()) }
 }
 
 /// The ledger's key of a request to create a task.

@@ -6,7 +6,7 @@ use ordinaut_schema::{
 };
 use ordinaut_store::{
     StoreError,
-    tasks::{Inserted, TaskRecord, TaskRef},
+    tasks::{Foreseen, Inserted, TaskRecord, TaskRef},
 };
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,7 @@ use super::{
         schema::{arguments, count, flag, list, object, request_id, text, word},
         untrusted,
     },
-    echo, named,
+    echo, named, rehearse,
     update::{Change, difference},
 };
 
@@ -128,6 +128,7 @@ fn input() -> Value {
                     json!({ "max_attempts": 4, "backoff": "exponential_jitter", "initial": "1s", "max": "5m" }),
                 ),
             ),
+            ("dry_run", flag("Only judges it and shows each call it would make; nothing is stored or sent")),
             request_id(),
         ],
     )
@@ -135,14 +136,17 @@ fn input() -> Value {
 
 pub(super) async fn create_task(mut call: Call) -> Result<Answer, ToolError> {
     let request = call.arguments.key("request_id");
+    let dry_run = call.arguments.flag("dry_run");
     let mut faults = call.arguments.take_faults();
     let definition = definition(call.arguments.take_rest());
     let desk = call.desk().await?;
+    let existed =
+        async |task: &TaskRecord, why: &str| existed(&desk, task, why).await.with("dry_run", dry_run.then_some(true));
     // Before anything else is judged: the answer to a request that was answered is that answer.
     if let Some(request) = &request {
         let earlier = desk.store.find_task_by_request(&desk.caller, request).await;
         if let Some(task) = earlier.map_err(|error| refuse(error, Some(request)))? {
-            return Ok(existed(&desk, &task, "this request_id made it").await);
+            return Ok(existed(&task, "this request_id made it").await);
         }
     }
     let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
@@ -154,26 +158,37 @@ pub(super) async fn create_task(mut call: Call) -> Result<Answer, ToolError> {
                 && let Some(task) = same_title(&desk, &definition).await
                 && task.spec.is_made_by(&definition, against)
             {
-                return Ok(existed(&desk, &task, "the same definition is there already").await);
+                return Ok(existed(&task, THE_SAME).await);
             }
             faults.extend(judged.err().unwrap_or_default());
             return Err(invalid_definition(faults));
         }
     };
-    match desk.store.insert_task(&desk.caller, &accepted, request.as_deref()).await {
+    let kept = if dry_run {
+        match desk.store.foresee_task(&desk.caller, &accepted).await {
+            Ok(Foreseen::WouldCreate(task)) => return Ok(rehearse::answer(&desk, &task, &accepted, &catalogue).await),
+            Ok(Foreseen::Exists(task)) => Ok(Inserted::Existed(*task)),
+            Err(error) => Err(error),
+        }
+    } else {
+        desk.store.insert_task(&desk.caller, &accepted, request.as_deref()).await
+    };
+    match kept {
         Ok(Inserted::Created(task)) => Ok(created(&desk, &task, &accepted).await),
-        Ok(Inserted::Existed(task)) => Ok(existed(&desk, &task, "the same definition is there already").await),
+        Ok(Inserted::Existed(task)) => Ok(existed(&task, THE_SAME).await),
         Err(StoreError::TitleTaken { existing, .. }) => {
             let task = desk.store.find_task(&desk.caller, &TaskRef::Id(existing)).await;
             let task = task.map_err(|error| refuse(error, None))?;
             if task.spec.is_made_by(&definition, against) {
-                return Ok(existed(&desk, &task, "the same definition is there already").await);
+                return Ok(existed(&task, THE_SAME).await);
             }
             Err(title_taken(&task, &accepted))
         }
         Err(error) => Err(refuse(error, request.as_deref())),
     }
 }
+
+const THE_SAME: &str = "the same definition is there already";
 
 /// The definition among the arguments, with lists and objects out of their quotes.
 pub(super) fn definition(mut fields: Map<String, Value>) -> Value {

@@ -1,10 +1,12 @@
-//! `data.transform` and `data.assert`: JMESPath, nothing else. Computed by the engine, on the scope of their step.
+//! `data.transform` and `data.assert`: JMESPath, nothing else. Computed where their step stands, on its scope: by the
+//! engine in a run, and by a rehearsal, which shows what they come to.
 
-use ordinaut_schema::{
-    run::{ErrorKind, StepFailure},
-    template::{self, Scope, is_truthy},
-};
 use serde_json::{Map, Value};
+
+use crate::{
+    run::{ErrorKind, StepFailure},
+    template::{self, Fuel, Scope, is_truthy},
+};
 
 /// Fields that hold an expression. They are evaluated when the step runs, and never rendered before: a value that a
 /// step returned must not become an expression.
@@ -15,25 +17,29 @@ const EXPRESSIONS: [&str; 2] = ["expr", "that"];
 /// # Errors
 /// As [`template::render`].
 pub fn render(uses: &str, with: &Value, scope: &Scope) -> Result<Value, StepFailure> {
-    let Value::Object(fields) = with else { return template::render(with, scope) };
     if uses.starts_with("http.") {
         return template::render_request(with, scope);
     }
+    let (plain, expressions) = apart(uses, with);
+    Ok(together(template::render(&plain, scope)?, expressions))
+}
+
+/// What of `with` is rendered, and the expressions of a `data.*` step, which are not.
+pub(crate) fn apart(uses: &str, with: &Value) -> (Value, Map<String, Value>) {
+    let Value::Object(fields) = with else { return (with.clone(), Map::new()) };
     if !uses.starts_with("data.") {
-        return template::render(with, scope);
+        return (with.clone(), Map::new());
     }
-    let is_expression = |name: &str| EXPRESSIONS.contains(&name);
-    let plain: Map<String, Value> = fields
-        .iter()
-        .filter(|(name, _)| !is_expression(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let mut rendered = template::render(&Value::Object(plain), scope)?;
-    if let Value::Object(rendered) = &mut rendered {
-        let expressions = fields.iter().filter(|(name, _)| is_expression(name));
-        rendered.extend(expressions.map(|(name, value)| (name.clone(), value.clone())));
+    let (expressions, plain) = fields.clone().into_iter().partition(|(name, _)| EXPRESSIONS.contains(&name.as_str()));
+    (Value::Object(plain), expressions)
+}
+
+/// The input that both parts make.
+pub(crate) fn together(mut rendered: Value, expressions: Map<String, Value>) -> Value {
+    if let Value::Object(fields) = &mut rendered {
+        fields.extend(expressions);
     }
-    Ok(rendered)
+    rendered
 }
 
 /// Computes a pure step from its rendered input.
@@ -41,27 +47,32 @@ pub fn render(uses: &str, with: &Value, scope: &Scope) -> Result<Value, StepFail
 /// # Errors
 /// `template` for a bad expression; `client_error` for an assertion that does not hold.
 pub fn perform(uses: &str, input: &Value, scope: &Scope) -> Result<Value, StepFailure> {
+    perform_on(uses, input, scope, &Fuel::default())
+}
+
+/// As [`perform`], on fuel that others share.
+pub(crate) fn perform_on(uses: &str, input: &Value, scope: &Scope, fuel: &Fuel) -> Result<Value, StepFailure> {
     match uses {
-        "data.transform" => transform(input, scope),
-        "data.assert" => assert(input, scope),
+        "data.transform" => transform(input, scope, fuel),
+        "data.assert" => assert(input, scope, fuel),
         other => Err(StepFailure::new(ErrorKind::ClientError, format!("there is no action `{other}`"))),
     }
 }
 
 /// `expr` over `input`, or over everything that templates may name.
-fn transform(input: &Value, scope: &Scope) -> Result<Value, StepFailure> {
+fn transform(input: &Value, scope: &Scope, fuel: &Fuel) -> Result<Value, StepFailure> {
     let Some(expression) = input.get("expr").and_then(Value::as_str) else {
         return Err(StepFailure::new(ErrorKind::ClientError, "data.transform needs `expr`: a JMESPath expression"));
     };
     match input.get("input") {
-        Some(root) => template::search(expression, root),
-        None => template::evaluate(expression, scope),
+        Some(root) => template::search_on(expression, root, fuel),
+        None => template::evaluate_on(expression, scope, fuel),
     }
 }
 
-fn assert(input: &Value, scope: &Scope) -> Result<Value, StepFailure> {
+fn assert(input: &Value, scope: &Scope, fuel: &Fuel) -> Result<Value, StepFailure> {
     let value = match input.get("that") {
-        Some(Value::String(expression)) => template::evaluate(expression, scope)?,
+        Some(Value::String(expression)) => template::evaluate_on(expression, scope, fuel)?,
         Some(value) => value.clone(),
         None => return Err(StepFailure::new(ErrorKind::ClientError, "data.assert needs `that`: what must hold")),
     };
