@@ -1,17 +1,17 @@
 //! Credentials of the operator's, from their configuration to one call, and out of everything that is kept of it.
 //!
-//! `${secrets.NAME}` is opened from the vault when a call is made. What a call used is remembered while it lasts,
-//! so that an endpoint that echoes what it was sent cannot write a credential into a history or a log.
+//! `${secrets.NAME}` is opened from the vault when a call is made. What a call used is remembered while it lasts, by a
+//! [`Redactor`], so that an endpoint that echoes what it was sent cannot write a credential into a history or a log.
+//! Whoever cuts a text takes the credentials out of it first: half of one is not found any more.
 
 use std::collections::BTreeSet;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ordinaut_schema::{
     operator::Credential,
     run::{ErrorKind, StepFailure},
+    secret::Redactor,
 };
 use ordinaut_store::secrets::{For, SecretVault};
-use serde_json::Value;
 use url::Url;
 
 use super::http::secrets::failure;
@@ -35,17 +35,20 @@ impl Owner {
 
 /// Shorter ones would hide half of an ordinary text.
 const SHORTEST: usize = 6;
-const HIDDEN: &str = "[hidden]";
 
 /// The credentials that one call uses.
 pub(crate) struct Used {
     owner: Owner,
-    forms: Vec<String>,
+    redactor: Redactor,
 }
 
 impl Used {
-    pub(crate) const fn of(owner: Owner) -> Self {
-        Self { owner, forms: Vec::new() }
+    pub(crate) fn of(owner: Owner) -> Self {
+        Self { owner, redactor: Redactor::default() }
+    }
+
+    pub(crate) const fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// What a credential says now.
@@ -61,7 +64,7 @@ impl Used {
             .fill(|_| next.next().map(|secret| secret.value().to_owned()).ok_or(()))
             .expect("each reference of a credential was looked up, in their order");
         for secret in &values {
-            self.hide(secret.value());
+            self.redactor.add(secret.name(), secret.value());
         }
         self.hide(&filled);
         Ok(filled)
@@ -87,45 +90,15 @@ impl Used {
         Ok(url)
     }
 
-    fn hide(&mut self, value: &str) {
-        if value.len() < SHORTEST {
-            return;
+    /// Has a value that has no name taken out, too.
+    pub(crate) fn hide(&mut self, value: &str) {
+        if value.len() >= SHORTEST {
+            self.redactor.add("", value);
         }
-        let json = Value::from(value).to_string();
-        let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-        for form in [value, &STANDARD.encode(value), json.trim_matches('"'), &encoded] {
-            if !self.forms.iter().any(|known| known == form) {
-                self.forms.push(form.to_owned());
-            }
-        }
-        // The longest first: a part of it hidden would leave the rest in clear.
-        self.forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-    }
-
-    /// `text` without any of them.
-    pub(crate) fn mask(&self, text: &str) -> String {
-        self.forms.iter().fold(text.to_owned(), |text, form| {
-            if text.contains(form.as_str()) { text.replace(form.as_str(), HIDDEN) } else { text }
-        })
     }
 
     pub(crate) fn mask_failure(&self, failure: StepFailure) -> StepFailure {
-        StepFailure { message: self.mask(&failure.message), ..failure }
-    }
-
-    /// Of every text in a value, keys included.
-    pub(crate) fn mask_value(&self, value: &mut Value) {
-        match value {
-            Value::String(text) => *text = self.mask(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.mask_value(item)),
-            Value::Object(fields) => {
-                fields.values_mut().for_each(|field| self.mask_value(field));
-                if fields.keys().any(|key| self.mask(key) != *key) {
-                    *fields = std::mem::take(fields).into_iter().map(|(key, value)| (self.mask(&key), value)).collect();
-                }
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
+        StepFailure { message: self.redactor.text(&failure.message), ..failure }
     }
 }
 
@@ -136,6 +109,8 @@ mod tests {
         testing::{Database, Fixture},
     };
     use serde_json::json;
+
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
 
     use super::*;
 
@@ -166,9 +141,9 @@ mod tests {
             "url": "p=pass%22w%C3%B6rd%261",
             "json": "{\"p\": \"pass\\\"wörd&1\"}",
         });
-        used.mask_value(&mut echoed);
+        used.redactor().clean(&mut echoed);
         for (name, value) in echoed.as_object().unwrap() {
-            assert!(value.as_str().unwrap().contains(HIDDEN), "{name}: {value}");
+            assert!(value.as_str().unwrap().contains("[hidden]"), "{name}: {value}");
         }
     }
 
@@ -178,7 +153,7 @@ mod tests {
         let credential = Credential::parse("Bearer ${secrets.KEY}").unwrap();
         let mut used = of("team");
         assert_eq!(used.fill(&credential, &vault).await.unwrap(), "Bearer hunter2hunter2");
-        assert_eq!(used.mask("no hunter2hunter2 here"), "no [hidden] here");
+        assert_eq!(used.redactor().text("no hunter2hunter2 here"), "no [secret KEY] here");
 
         let refused = of("other").fill(&credential, &vault).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Denied);
@@ -192,9 +167,9 @@ mod tests {
         let ((vault, _database), mut used) = (vault().await, of("team"));
         let credential = Credential::parse("https://hooks.example.com/services/T0/abcdefghijklmnop1234").unwrap();
         used.fill_url(&credential, &vault).await.unwrap();
-        assert_eq!(used.mask("POST /services/T0/abcdefghijklmnop1234"), "POST [hidden]");
+        assert_eq!(used.redactor().text("POST /services/T0/abcdefghijklmnop1234"), "POST [hidden]");
         assert_eq!(
-            used.mask("no hook abcdefghijklmnop1234 at hooks.example.com"),
+            used.redactor().text("no hook abcdefghijklmnop1234 at hooks.example.com"),
             "no hook [hidden] at hooks.example.com"
         );
     }

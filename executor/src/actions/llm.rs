@@ -12,6 +12,7 @@ use ordinaut_schema::{
     limits::Limits,
     operator::{Model, ModelKind, Operator},
     run::{ErrorKind, StepFailure},
+    secret::Redactor,
 };
 use ordinaut_store::{Store, secrets::SecretVault};
 use tokio::time::{Instant, timeout_at};
@@ -54,6 +55,7 @@ struct Conversation<'a> {
     name: &'a str,
     model: &'a Model,
     key: Option<String>,
+    redactor: Redactor,
     deadline: Instant,
 }
 
@@ -78,7 +80,8 @@ impl LlmGenerate {
             }
             None => None,
         };
-        let talk = Conversation { call, name, model, key, deadline };
+        let redactor = used.as_ref().map(|used| used.redactor().clone()).unwrap_or_default();
+        let talk = Conversation { call, name, model, key, redactor, deadline };
         let mut prompt = Prompt::new(&asked, model, &call.idempotency_key);
         let mut said = self.ask(&talk, &prompt).await?;
         let mut usage = said.usage;
@@ -152,8 +155,9 @@ impl LlmGenerate {
         let post =
             endpoint::Post { url: model.url(), headers: endpoint::headers(&headers)?, body: body.to_string().into() };
         // Twice what may be kept: JSON around the text, and what is escaped in it.
-        let reply =
-            endpoint::post(post, talk.deadline, self.limits.step_output_bytes * 2).await.map_err(|failure| {
+        let reply = endpoint::post(post, talk.deadline, self.limits.step_output_bytes * 2, &talk.redactor)
+            .await
+            .map_err(|failure| {
                 let hint = if failure.kind == ErrorKind::ClientError && prompt.strict_schema.is_some() {
                     " (where the endpoint knows no strict schemas, the operator sets `strict = false`)"
                 } else {
@@ -201,7 +205,7 @@ impl Action for LlmGenerate {
         match done {
             Ok(Ok(mut output)) => {
                 if let Some(used) = used {
-                    used.mask_value(&mut output);
+                    used.redactor().clean(&mut output);
                 }
                 Ok(output.into())
             }

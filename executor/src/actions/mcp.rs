@@ -329,7 +329,8 @@ impl Action for McpTools {
             }
         };
         let known = self.shared.catalogue.names(server);
-        let called = Called { server, tool, known: &known };
+        let redactor = live.redactor();
+        let called = Called { server, tool, known: &known, redactor };
         let limits = &self.shared.settings;
         let outcome = match call_tool(&live, params, meta, deadline, &call.cancelled).await {
             Ok(result) => {
@@ -342,7 +343,6 @@ impl Action for McpTools {
             }
             Err(CallFailure::Answered(error)) => Err(answer::failure(&called, &error, call.limit)),
         };
-        let redactor = live.redactor();
         outcome
             .map(|mut output| {
                 redactor.clean(&mut output);

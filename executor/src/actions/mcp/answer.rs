@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use ordinaut_schema::{
     fault::nearest,
     run::{ErrorKind, StepFailure},
+    secret::Redactor,
 };
 use rmcp::{
     ServiceError,
@@ -31,6 +32,14 @@ pub(super) struct Called<'a> {
     pub(super) tool: &'a str,
     /// The tools that the server is known to have.
     pub(super) known: &'a [String],
+    /// Takes out of its words what it was started with.
+    pub(super) redactor: &'a Redactor,
+}
+
+impl Called<'_> {
+    fn quoted(&self, text: &str) -> String {
+        quoted(text, self.redactor)
+    }
 }
 
 /// The output of a step, from what the server answered.
@@ -45,7 +54,7 @@ pub(super) fn output(
     let unusable = |what: &str| StepFailure::new(ErrorKind::InvalidOutput, format!("`{name}` {what}")).sent(true);
     let value = match result {
         ServerResult::CallToolResult(result) if result.is_error == Some(true) => {
-            let text = quoted(&texts(&result));
+            let text = called.quoted(&texts(&result));
             let text = if text.is_empty() { "it gave no reason".to_owned() } else { text };
             return Err(StepFailure::new(ErrorKind::ToolError, format!("`{name}` failed: {text}")));
         }
@@ -95,8 +104,9 @@ fn texts(result: &CallToolResult) -> String {
     texts.collect::<Vec<_>>().join(" ")
 }
 
-/// One line, bounded, without control characters.
-pub(super) fn quoted(text: &str) -> String {
+/// One line, bounded, without control characters. Secrets go first: a value that is cut in two is not found any more.
+pub(super) fn quoted(text: &str, redactor: &Redactor) -> String {
+    let text = redactor.text(text);
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ").chars().take(QUOTED_CHARS).collect()
 }
@@ -106,7 +116,7 @@ pub(super) fn failure(called: &Called<'_>, error: &ServiceError, limit: Duration
     let name = format!("{}.{}", called.server, called.tool);
     match error {
         ServiceError::McpError(error) => refused(called, &name, error),
-        ServiceError::TransportSend(error) => remote(&name, error.error.as_ref()),
+        ServiceError::TransportSend(error) => remote(called, &name, error.error.as_ref()),
         ServiceError::TransportClosed => StepFailure::new(
             ErrorKind::Connection,
             format!("the MCP server `{}` went away during `{name}`", called.server),
@@ -119,7 +129,7 @@ pub(super) fn failure(called: &Called<'_>, error: &ServiceError, limit: Duration
             StepFailure::new(ErrorKind::Cancelled, format!("the run was cancelled during `{name}`")).sent(true)
         }
         other => {
-            let message = format!("`{name}` gave no usable answer: {}", quoted(&other.to_string()));
+            let message = format!("`{name}` gave no usable answer: {}", called.quoted(&other.to_string()));
             StepFailure::new(ErrorKind::InvalidOutput, message).sent(true)
         }
     }
@@ -127,7 +137,7 @@ pub(super) fn failure(called: &Called<'_>, error: &ServiceError, limit: Duration
 
 /// A JSON-RPC error: the server understood, and says no.
 fn refused(called: &Called<'_>, name: &str, error: &ErrorData) -> StepFailure {
-    let words = quoted(&error.message);
+    let words = called.quoted(&error.message);
     let is_known = called.known.is_empty() || called.known.iter().any(|known| known == called.tool);
     let hint = match nearest(called.tool, called.known.iter().map(String::as_str)) {
         _ if is_known => String::new(),
@@ -142,12 +152,12 @@ fn refused(called: &Called<'_>, name: &str, error: &ErrorData) -> StepFailure {
 }
 
 /// A failure of Streamable HTTP, as far down as its type can be seen.
-fn remote(name: &str, error: &(dyn Error + Send + Sync + 'static)) -> StepFailure {
+fn remote(called: &Called<'_>, name: &str, error: &(dyn Error + Send + Sync + 'static)) -> StepFailure {
     let Some(error) = error.downcast_ref::<StreamableHttpError<reqwest::Error>>() else {
         // Standard input of a dying child: part of the request may be in its hands.
         return StepFailure::new(
             ErrorKind::Connection,
-            format!("`{name}` could not be sent: {}", quoted(&error.to_string())),
+            format!("`{name}` could not be sent: {}", called.quoted(&error.to_string())),
         )
         .sent(true);
     };
@@ -179,7 +189,7 @@ fn remote(name: &str, error: &(dyn Error + Send + Sync + 'static)) -> StepFailur
             let why = if matches!(other, StreamableHttpError::Client(_)) {
                 "the connection was lost".to_owned()
             } else {
-                quoted(&other.to_string())
+                called.quoted(&other.to_string())
             };
             StepFailure::new(ErrorKind::Connection, format!("`{name}` had no answer: {why}")).sent(true)
         }
@@ -189,7 +199,7 @@ fn remote(name: &str, error: &(dyn Error + Send + Sync + 'static)) -> StepFailur
 const AUTHORIZE: &str = "the operator sets `headers.Authorization` in its entry";
 
 /// Why a handshake failed.
-pub(super) fn handshake(error: &ClientInitializeError) -> Unopened {
+pub(super) fn handshake(error: &ClientInitializeError, redactor: &Redactor) -> Unopened {
     let failed = |why: String, kind, is_protocol| Unopened { why, kind, is_protocol };
     if error.is_authorization_required() {
         return failed(format!("it does not accept our credentials: {AUTHORIZE}"), ErrorKind::Denied, false);
@@ -206,7 +216,9 @@ pub(super) fn handshake(error: &ClientInitializeError) -> Unopened {
             "the connection was lost during the handshake".to_owned()
         }
         ClientInitializeError::ConnectionClosed(_) => "it ended during the handshake".to_owned(),
-        ClientInitializeError::JsonRpcError(error) => format!("it refused the handshake: {}", quoted(&error.message)),
+        ClientInitializeError::JsonRpcError(error) => {
+            format!("it refused the handshake: {}", quoted(&error.message, redactor))
+        }
         ClientInitializeError::NoCompatibleProtocolVersion { .. } => {
             "it speaks no protocol version that we know".to_owned()
         }
@@ -219,10 +231,10 @@ pub(super) fn handshake(error: &ClientInitializeError) -> Unopened {
 mod tests {
     use super::*;
 
-    const CALLED: Called<'_> = Called { server: "s", tool: "t", known: &[] };
-
     fn of(result: Value) -> Result<Value, StepFailure> {
-        output(&CALLED, ServerResult::CallToolResult(serde_json::from_value(result).unwrap()), 1000, 8)
+        let redactor = Redactor::new([("KEY", "s3cr3t-value")]);
+        let called = Called { server: "s", tool: "t", known: &[], redactor: &redactor };
+        output(&called, ServerResult::CallToolResult(serde_json::from_value(result).unwrap()), 1000, 8)
     }
 
     #[test]
@@ -251,6 +263,13 @@ mod tests {
     }
 
     #[test]
+    fn an_error_that_is_cut_inside_a_secret_keeps_no_part_of_it() {
+        let text = format!("{} s3cr3t-value", "x".repeat(QUOTED_CHARS - 5));
+        let failure = of(json!({"content": [{"type": "text", "text": text}], "isError": true})).unwrap_err();
+        assert!(!failure.message.contains("s3c"), "{}", failure.message);
+    }
+
+    #[test]
     fn too_much_or_too_deep_an_answer_is_invalid() {
         let deep: Value = serde_json::from_str(&("[".repeat(9) + &"]".repeat(9))).unwrap();
         let deep = json!({"content": [], "structuredContent": deep});
@@ -263,7 +282,7 @@ mod tests {
     #[test]
     fn an_unknown_tool_is_refused_with_a_suggestion() {
         let known = ["get_weather".to_owned()];
-        let called = Called { server: "s", tool: "get_wether", known: &known };
+        let called = Called { server: "s", tool: "get_wether", known: &known, redactor: &Redactor::default() };
         let error = ServiceError::McpError(ErrorData::invalid_params("tool not found", None));
         let failure = failure(&called, &error, Duration::from_secs(1));
         assert_eq!(failure.kind, ErrorKind::ClientError);

@@ -117,8 +117,8 @@ impl Live {
         };
         let service = served.map_err(|error| {
             debug!(server = %name, error = &error as &dyn std::error::Error, "handshake failed");
-            let mut unopened = answer::handshake(&error);
-            if let Some(words) = child.as_ref().and_then(Child::last_words) {
+            let mut unopened = answer::handshake(&error, &redactor);
+            if let Some(words) = child.as_ref().and_then(|child| child.last_words(&redactor)) {
                 unopened.why = format!("{}; its last words: {words}", unopened.why);
             }
             unopened.why = redactor.text(&unopened.why);
@@ -179,7 +179,7 @@ impl Live {
                     cursor = page.next_cursor;
                 }
                 Err(error) => {
-                    let error = self.redactor.text(&answer::quoted(&error.to_string()));
+                    let error = answer::quoted(&error.to_string(), &self.redactor);
                     warn!(server = %name, "MCP server `{name}` did not list its tools: {error}");
                     return;
                 }
@@ -211,7 +211,7 @@ impl Live {
     }
 
     pub(super) fn last_words(&self) -> Option<String> {
-        self.child().as_ref()?.last_words().map(|words| self.redactor.text(&words))
+        self.child().as_ref()?.last_words(&self.redactor)
     }
 }
 

@@ -19,6 +19,7 @@ use lettre::{
 use ordinaut_schema::{
     operator::{Email, Tls},
     run::{ErrorKind, StepFailure},
+    secret::Redactor,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -39,7 +40,7 @@ pub(super) async fn send(email: &Email, sending: Sending<'_>) -> Result<Value, S
     let shown = format!("{}:{}", email.host, email.port);
     let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&email.host)
         .port(email.port)
-        .tls(encryption(email).map_err(|error| refused(&shown, &error))?)
+        .tls(encryption(email).map_err(|error| refused(&shown, &error, &Redactor::default()))?)
         .hello_name(ClientId::Domain("ordinaut".to_owned()))
         .timeout(Some(sending.deadline.saturating_duration_since(Instant::now())));
     if let (Some(username), Some(password)) = (&email.username, &email.password) {
@@ -47,7 +48,8 @@ pub(super) async fn send(email: &Email, sending: Sending<'_>) -> Result<Value, S
         transport = transport.credentials(Credentials::new(username.clone(), password));
     }
     sending.sent.store(true, Ordering::Relaxed);
-    transport.build().send(mail).await.map_err(|error| refused(&shown, &error))?;
+    let sent = transport.build().send(mail).await;
+    sent.map_err(|error| refused(&shown, &error, sending.used.redactor()))?;
     Ok(json!({ "message_id": id }))
 }
 
@@ -89,7 +91,7 @@ fn message_id(key: &str, from: &Address) -> String {
 }
 
 /// What a failure of SMTP means. The server's own words are told; a password is never among what we sent in clear text.
-fn refused(shown: &str, error: &SmtpError) -> StepFailure {
+fn refused(shown: &str, error: &SmtpError, redactor: &Redactor) -> StepFailure {
     let (kind, sent) = if error.is_timeout() {
         (ErrorKind::Timeout, true)
     } else if error.is_permanent() || error.is_client() || error.is_tls() {
@@ -100,6 +102,6 @@ fn refused(shown: &str, error: &SmtpError) -> StepFailure {
         // No connection, or one that was lost: the client does not tell them apart.
         (ErrorKind::Connection, true)
     };
-    let told: String = one_line(&error.to_string()).chars().take(300).collect();
+    let told: String = one_line(&redactor.text(&error.to_string())).chars().take(300).collect();
     StepFailure::new(kind, format!("the mail server {shown}: {told}")).sent(sent)
 }
