@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 use super::{Action, Answer, StepCall, notify::NotifySend, store_failure};
 use crate::clock::DatabaseClock;
 
-/// How long until a channel that could not be reached is tried again.
+/// How long at least until a channel that could not be reached is tried again. Then twice as long, and so on: tries are
+/// counted with what the agent may send in a day.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
@@ -82,10 +83,12 @@ impl Action for RequestApproval {
             Some(channel) => self.tell(&call, channel, &approval).await,
             None => Ok(()),
         };
+        let now = self.clock.now();
+        let waited = Duration::try_from(now.duration_since(approval.requested_at)).unwrap_or_default();
         match (told, outcome(approval)?) {
             (Err(failure), Answer::Parked { until, mut waiting }) if failure.kind.is_transient() => {
                 waiting["not_told"] = json!(failure.message);
-                let again = self.clock.now().saturating_add(TELL_AGAIN).unwrap_or(Timestamp::MAX);
+                let again = now.saturating_add(waited.max(TELL_AGAIN)).unwrap_or(Timestamp::MAX);
                 Ok(Answer::Parked { until: until.min(again), waiting })
             }
             (Err(failure), _) => Err(failure),

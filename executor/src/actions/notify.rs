@@ -181,7 +181,9 @@ impl NotifySend {
         let kind = channel.map_or("inbox", |channel| channel.kind().as_str());
         let deadline = Instant::now() + own_limit(call.limit);
         let (mut used, sent) = (Used::of(Owner::Channel(message.channel.clone())), AtomicBool::new(false));
-        announced.into_iter().for_each(|link| used.hide(link));
+        if let Some(link) = announced {
+            used.hide(link);
+        }
         let sending = Sending {
             call: &call,
             message: &message,

@@ -91,7 +91,9 @@ async fn a_channel_that_cannot_be_reached_now_is_tried_again_and_its_failure_sho
     endpoint.then(503, &[], "TEXT");
     // Cut in the middle of the link.
     endpoint.then(400, &[], format!("{}TEXT", "x".repeat(110)));
-    let shown = waiting(&action, &call).await;
+    let now = base.store.now().await.unwrap();
+    let Ok(Answer::Parked { until, waiting: shown }) = action.execute(call.clone()).await else { panic!("it waits") };
+    assert!(until < now + Duration::from_mins(10), "not at its end only, which is in a day");
     let why = shown["not_told"].as_str().unwrap();
     assert!(why.contains("503") && why.contains("[hidden]"), "{why}");
     let refused = failure(&action, &call).await;
