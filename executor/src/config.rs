@@ -130,6 +130,8 @@ pub struct Config {
     /// The keys themselves; from the environment only.
     #[serde(skip)]
     pub secret_key: Option<Hidden>,
+    /// Where people reach `ordinaut-mcp http`: what a link to decide an approval by begins with.
+    pub public_url: Option<String>,
     pub log: Log,
     pub telemetry: Traces,
     pub executor: Executor,
@@ -177,6 +179,8 @@ impl Config {
         if let Some(path) = read("ORDINAUT_SECRET_KEY_FILE") {
             self.secret_key_file = Some(path.into());
         }
+        let public_url = read("ORDINAUT_PUBLIC_URL").map(str::to_owned).or(self.public_url.take());
+        self.public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
         if let Some(filter) = read("ORDINAUT_LOG") {
             filter.clone_into(&mut self.log.filter);
         }

@@ -231,17 +231,19 @@ impl Daemon {
         let llm = LlmGenerate::new(standing.clone(), store.clone(), vault.clone(), &limits);
         let shell = ShellExec::new(standing.clone(), machine.environment.clone(), &limits);
         let notify = NotifySend::new(standing, store.clone(), vault.clone(), machine.desktop.clone(), &limits);
+        let notify = Arc::new(notify);
+        let approval = RequestApproval::new(store.clone(), clock.clone(), notify.clone(), config.public_url.clone());
         let actions = HttpAction::new(guard, HttpLimits::default())
             .with_secrets(vault)
             .register(ActionRegistry::default())
             .with("llm.generate", Arc::new(llm))
-            .with("notify.send", Arc::new(notify))
+            .with("notify.send", notify)
             .with("shell.exec", Arc::new(shell))
             .with("inbox.post", Arc::new(InboxPost::new(store.clone())))
             .with("event.publish", Arc::new(EventPublish::new(store.clone())))
             .with("wait.for", wait.clone())
             .with("wait.until", wait)
-            .with("approval.request", Arc::new(RequestApproval::new(store.clone())))
+            .with("approval.request", Arc::new(approval))
             .with("task.run", Arc::new(RunTask::new(store.clone(), clock.clone())))
             .with_tools(tools.clone());
         let progress = self.start_events(&config, recovery.executor)?;

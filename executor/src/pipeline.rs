@@ -19,7 +19,7 @@ use ordinaut_schema::{
     action::{Effect, Grants},
     limits::Limits,
     pipeline::{Element, Step, taken_names},
-    run::{ErrorKind, StepFailure, StepRecord},
+    run::{ErrorKind, StepFailure, StepRecord, StepState},
     task::TaskSpec,
     template::Scope,
     time::short,
@@ -81,9 +81,13 @@ impl Halt {
         }
     }
 
-    /// The graver of two; of two retries the longer wait, of two parked steps the shorter.
-    fn graver(self, other: Self) -> Self {
-        match (self, other) {
+    /// What several come to: the gravest; of retries the longest wait, of parked steps the shortest. Only a failure of
+    /// one step waits for what others are parked for: they have started.
+    fn of_all(halts: Vec<Self>) -> Option<Self> {
+        let is_parked = |halt: &Self| matches!(halt, Self::Parked { .. });
+        let whole = halts.iter().any(|halt| !halt.is_of_a_step());
+        let waits = !whole && halts.iter().any(|halt| matches!(halt, Self::Failed(_))) && halts.iter().any(is_parked);
+        halts.into_iter().filter(|halt| !waits || is_parked(halt)).reduce(|one, other| match (one, other) {
             (Self::Retry { delay, error }, Self::Retry { delay: longer, error: its }) => {
                 if longer > delay {
                     Self::Retry { delay: longer, error: its }
@@ -94,7 +98,7 @@ impl Halt {
             (Self::Parked { until }, Self::Parked { until: its }) => Self::Parked { until: until.min(its) },
             (earlier, later) if later.weight() > earlier.weight() => later,
             (earlier, _) => earlier,
-        }
+        })
     }
 
     /// One step's own trouble, rather than the whole attempt's.
@@ -175,8 +179,11 @@ impl<'a> Engine<'a> {
     /// The walk, within what is left of `run_timeout`; waiting between attempts does not count.
     async fn walk_in_time(&self) -> Result<Value, Halt> {
         let in_pipeline = |id: &str| self.steps().any(|step| step.id == id);
-        if let Some(failure) = self.journal.failure_of(in_pipeline) {
-            self.note_all();
+        let is_parked = |record: &StepRecord| record.is_parked() && in_pipeline(&record.step);
+        // Beside what failed, something may have been started that is waited for: the walk comes to it.
+        if let Some(failure) = self.journal.failure_of(in_pipeline)
+            && !self.journal.read(|records| records.iter().any(is_parked))
+        {
             return Err(Halt::Failed(failure));
         }
         let left = self.spec.run_timeout.saturating_sub(self.run.ran_for);
@@ -227,11 +234,26 @@ impl<'a> Engine<'a> {
     }
 
     async fn group(&self, members: &[Step]) -> Result<(), Halt> {
-        side_by_side(members.len(), members.len(), false, |n| self.call_step(Place::member(&members[n]))).await
+        let places: Vec<_> = members.iter().map(Place::member).collect();
+        self.side_by_side(&places, places.len(), false).await
+    }
+
+    /// Calls several. Once one has failed, in an earlier attempt, only those that are parked are called still.
+    async fn side_by_side(&self, places: &[Place<'_>], limit: usize, keep_going: bool) -> Result<(), Halt> {
+        let record = |place: &Place<'_>| self.journal.find(place.id(), place.index());
+        let has_failed = |place: &&Place<'_>| record(place).is_some_and(|record| record.state == StepState::Failed);
+        if keep_going || !places.iter().any(|place| has_failed(&place)) {
+            return side_by_side(places.len(), limit, keep_going, |n| self.call_step(places[n])).await;
+        }
+        let is_parked = |place: &&Place<'_>| record(place).is_some_and(|record| record.is_parked());
+        let left: Vec<_> = places.iter().filter(|place| has_failed(place) || is_parked(place)).collect();
+        side_by_side(left.len(), left.len(), true, |n| self.call_step(*left[n])).await
     }
 
     /// Runs `on_failure` once, under a limit of its own. Its failure is in the journal and changes nothing.
     async fn run_on_failure(&self, failure: &StepFailure) -> Result<(), Halt> {
+        // Also what ended well beside what failed, in this attempt or in one before.
+        self.note_all();
         self.scope().error = outputs::error_value(failure);
         let steps = async {
             for step in &self.spec.on_failure {

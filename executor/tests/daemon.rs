@@ -12,7 +12,7 @@ use ordinaut_schema::{
 };
 use ordinaut_store::{
     inbound::NewEvent,
-    runs::{Cancelling, RunFilter},
+    runs::{Cancelling, RetryFrom, RunFilter},
 };
 use serde_json::json;
 
@@ -138,6 +138,80 @@ async fn a_failed_call_is_retried_without_holding_a_slot_and_under_the_same_key(
     assert_eq!((run.attempts, run.failures, run.steps[0].calls), (3, 2, 3));
     let keys: BTreeSet<String> = web.keys("/fail-twice").into_iter().collect();
     assert_eq!(keys.into_iter().collect::<Vec<_>>(), [format!("{}/a", run.id)]);
+}
+
+#[tokio::test]
+async fn now_previous_and_event_are_those_of_the_first_start_in_every_attempt() {
+    let (house, web) = (House::new().await, Web::start().await);
+    let _executor = house.executor(&[web.allowed()]).await;
+    let before = json!({ "expr": "[now, previous.run.id, event.payload.path]" });
+    let task = house
+        .task(
+            "pinned",
+            (ScheduleKind::Event, "go.*"),
+            json!({
+                "overlap": "allow",
+                "timezone": "Asia/Tokyo",
+                "retry": { "max_attempts": 4, "backoff": "fixed", "initial": "1s", "max": "1s" },
+                "pipeline": [
+                    { "id": "first", "uses": "data.transform", "with": before },
+                    { "id": "get", "uses": "http.get", "with": { "url": "${event.payload.path}" } },
+                    { "id": "then", "uses": "data.transform", "with": before },
+                ],
+            }),
+        )
+        .await;
+    let start = async |path: &str| {
+        let payload = json!({ "path": web.url(path) });
+        let event = NewEvent { id: None, topic: "go.on".to_owned(), payload, cause_depth: 0 };
+        house.store.publish_event(&house.caller, event).await.unwrap().runs[0]
+    };
+    let slow = start("/fail-twice").await;
+    eventually("it failed once", async || (web.hits("/fail-twice") == 1).then_some(())).await;
+    // Between its attempts another run of the task succeeds.
+    let quick = house.ended(start("/fine").await).await;
+    let slow = house.ended(slow).await;
+    assert_eq!((slow.state, slow.attempts), (RunState::Succeeded, 3), "{:?}", slow.error);
+    assert_eq!(slow.steps[2].output, slow.steps[0].output);
+    let seen = &slow.output;
+    assert!(seen[0].as_str().unwrap().ends_with("+09:00"), "{seen}");
+    assert_eq!((&seen[1], &seen[2]), (&serde_json::Value::Null, &json!(web.url("/fail-twice"))));
+    let next = house.ended(start("/fine").await).await;
+    assert_eq!((&next.output[1], next.task), (&json!(quick.id), task), "the last by its occurrence");
+}
+
+#[tokio::test]
+async fn a_run_that_resumes_calls_under_the_keys_of_the_first_with_the_same_words() {
+    let (house, web) = (House::new().await, Web::start().await);
+    let _executor = house.executor(&[web.allowed()]).await;
+    let task = house
+        .task(
+            "resumed",
+            (ScheduleKind::Manual, ""),
+            json!({
+                "retry": { "max_attempts": 1, "backoff": "fixed", "initial": "1s", "max": "1s" },
+                "pipeline": [
+                    { "id": "a", "uses": "http.post", "with": { "url": web.url("/fine") } },
+                    { "id": "b", "uses": "http.post", "with": { "url": web.url("/fail-twice"), "body": "${run.id}" } },
+                ],
+            }),
+        )
+        .await;
+    let root = house.ended(house.run_now(&task, "x").await).await.id;
+    let mut run = root;
+    for _ in 0..2 {
+        run = house.store.retry_run(&house.caller, run, RetryFrom::FailedStep).await.unwrap();
+        run = house.ended(run).await.id;
+    }
+    let ended = house.find(run).await;
+    assert_eq!((ended.state, ended.root_run), (RunState::Succeeded, root), "{:?}", ended.error);
+    assert_eq!(web.keys("/fine"), [format!("{root}/a")]);
+    assert_eq!(web.keys("/fail-twice"), vec![format!("{root}/b"); 3]);
+    assert_eq!(ended.steps[1].input["body"], json!(root), "what was rendered then");
+
+    let anew = house.store.retry_run(&house.caller, root, RetryFrom::Start).await.unwrap();
+    house.ended(anew).await;
+    assert_eq!(web.keys("/fine")[1], format!("{anew}/a"));
 }
 
 #[tokio::test]

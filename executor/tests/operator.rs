@@ -11,6 +11,8 @@
 #[path = "daemon/support.rs"]
 mod support;
 
+#[path = "operator/approval.rs"]
+mod approval;
 #[path = "operator/daemon.rs"]
 mod daemon;
 #[path = "operator/email.rs"]

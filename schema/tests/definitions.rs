@@ -378,6 +378,52 @@ fn ids_match_the_pattern_are_unique_and_have_defaults() {
 }
 
 #[test]
+fn names_are_letters_digits_and_underscores_in_ids_groups_and_save_as_alike() {
+    let post = json!({"uses": "inbox.post", "with": {"text": "a"}});
+    for (name, fits) in
+        [("_a9", true), ("A", true), ("9a", false), ("a.b", false), ("a-b", false), ("é", false), ("", false)]
+    {
+        let (mut id, mut saved) = (post.clone(), post.clone());
+        id["id"] = json!(name);
+        saved["save_as"] = json!(name);
+        let group = json!({"id": name, "parallel": [post]});
+        for (step, path) in [(id, "$.pipeline[0].id"), (saved, "$.pipeline[0].save_as"), (group, "$.pipeline[0].id")] {
+            match judge(&task(json!([step]))) {
+                Ok(_) => assert!(fits, "{name}"),
+                Err(faults) => assert!(!fits && faults.as_slice()[0].path == path, "{name}: {faults}"),
+            }
+        }
+    }
+    // Steps are counted over all, so that a default is never somebody else's.
+    let mut both = task(json!([post, {"uses": "inbox.post", "with": {"text": "a"}, "save_as": "same"},
+                               {"uses": "inbox.post", "with": {"text": "a"}, "save_as": "same"}]));
+    both["on_failure"] = json!([post, post]);
+    let spec = accepted(&both).spec;
+    let ids: Vec<_> = spec.steps().map(|step| step.id.as_str()).collect();
+    assert_eq!(ids, ["step_1", "step_2", "step_3", "failure_1", "failure_2"]);
+}
+
+#[test]
+fn a_timeout_is_at_most_an_hour() {
+    let step = |timeout: &str| task(json!([{"uses": "inbox.post", "with": {"text": "a"}, "timeout": timeout}]));
+    accepted(&step("1h"));
+    let found = fault(&step("61m"));
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::Limit, "$.pipeline[0].timeout"));
+}
+
+#[test]
+fn a_retry_is_four_attempts_with_jitter_from_a_second_to_five_minutes_unless_it_says_otherwise() {
+    let retry = |fields: Value| accepted(&with(fields)).spec.retry;
+    for defaults in [json!({}), json!({"retry": {}})] {
+        let retry = retry(defaults);
+        assert_eq!((retry.max_attempts, retry.backoff), (4, Backoff::ExponentialJitter));
+        assert_eq!((retry.initial, retry.max), (Duration::from_secs(1), Duration::from_mins(5)));
+    }
+    let original = retry(json!({"max_retries": 2, "backoff_strategy": "linear"}));
+    assert_eq!((original.max_attempts, original.backoff), (3, Backoff::Linear), "n retries are n+1 attempts");
+}
+
+#[test]
 fn groups_do_not_nest_and_take_steps_only() {
     let post = json!({"uses": "inbox.post", "with": {"text": "a"}});
     let nested = task(json!([{"parallel": [{"parallel": [post]}]}]));
@@ -708,6 +754,8 @@ fn what_is_written_out_of_a_wait_or_an_approval_is_judged_at_creation() {
         ("wait.until", json!({"until": "six o'clock"}), "$.pipeline[0].with.until", Some("2027-01-31T09:00")),
         ("approval.request", json!({"message": "x", "timeout": "0s"}), "$.pipeline[0].with.timeout", Some("24h")),
         ("approval.request", json!({"message": "x", "on_timeout": "shrug"}), "$.pipeline[0].with.on_timeout", None),
+        ("approval.request", json!({"message": "x", "channel": "mee"}), "$.pipeline[0].with.channel", Some("me")),
+        ("approval.request", json!({"message": "x", "channel": ""}), "$.pipeline[0].with.channel", None),
         ("task.run", json!({}), "$.pipeline[0].with.task", None),
     ] {
         let faults = judge(&task(json!([{"uses": uses, "with": with}]))).unwrap_err();
@@ -921,6 +969,24 @@ fn json_and_yaml_are_read_and_several_definitions_at_once() {
     assert_eq!(read("on: off\nx: true", &limits).unwrap(), [json!({"on": "off", "x": true})]);
     assert!(read("", &limits).is_err());
     assert!(read("# nothing\n", &limits).is_err());
+}
+
+#[test]
+fn yaml_is_read_by_the_core_schema_of_1_2() {
+    let text = "yes: no\non: Off\ny: n\noctal: 012\nmarked: 0o14\nhex: 0x1F\nthousands: 1_000\nnone: [~, null, ]\n\
+                true: True\nday: 2026-11-23\ntime: 8:30\nfloat: 1e3\nquoted: \"1\"\nblock: |\n  a\n  b\nfolded: >-\n  a\n  b\n";
+    let expected = json!({
+        "yes": "no", "on": "Off", "y": "n", "octal": 12.0, "marked": 12, "hex": 31, "thousands": "1_000",
+        "none": [null, null], "true": true, "day": "2026-11-23", "time": "8:30", "float": 1000.0, "quoted": "1",
+        "block": "a\nb\n", "folded": "a b",
+    });
+    assert_eq!(read(text, &Limits::DEFAULT).unwrap(), [expected]);
+}
+
+#[test]
+fn a_definition_is_the_same_in_json_and_in_yaml() {
+    let yaml = briefing();
+    assert_eq!(read(&yaml.to_string(), &Limits::DEFAULT).unwrap(), [yaml]);
 }
 
 #[test]

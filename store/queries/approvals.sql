@@ -17,7 +17,8 @@ select
     approval.answered_at as "answered_at: jiff_sqlx::Timestamp",
     approval.answered_by,
     approval.comment,
-    approval.approved_items
+    approval.approved_items,
+    approval.told_at as "told_at: jiff_sqlx::Timestamp"
 from approval
 join task on task.id = approval.task_id
 join agent on agent.id = approval.agent_id

@@ -52,6 +52,8 @@ pub struct Approval {
     pub answered_by: Option<String>,
     pub comment: Option<String>,
     pub approved_items: Value,
+    /// When a channel took word of it.
+    pub told_at: Option<Timestamp>,
 }
 
 impl Approval {
@@ -88,6 +90,15 @@ impl Store {
             Ok((approval, tx))
         })
         .await
+    }
+
+    /// Notes that a channel took word of an approval: nobody tells of it again. Role executor only.
+    pub async fn approval_told(&self, id: ApprovalId) -> Result<(), StoreError> {
+        sqlx::query!("update approval set told_at = coalesce(told_at, now()) where id = $1", id.uuid())
+            .execute(&self.pool)
+            .await
+            .doing("note that a person was told of an approval")
+            .map(drop)
     }
 
     /// One approval of `caller`'s agent.
@@ -237,7 +248,7 @@ fn shown_sha256(request: &ApprovalRequest) -> Vec<u8> {
 }
 
 /// PostgreSQL keeps the keys of an object in an order of its own: whatever comes back must have the same hash.
-fn in_one_order(value: &Value) -> Value {
+pub(crate) fn in_one_order(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().collect();
@@ -287,6 +298,7 @@ async fn select(
                 answered_by: row.answered_by,
                 comment: row.comment,
                 approved_items: row.approved_items.unwrap_or_default(),
+                told_at: row.told_at.map(jiff_sqlx::Timestamp::to_jiff),
             })
         })
         .collect()

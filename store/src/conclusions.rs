@@ -3,17 +3,20 @@
 //! A run that is over leaves `due_work` and enters history, its journal goes, what it held is given to the next that
 //! waits, and its event is in the outbox, all at once or not at all.
 
+mod locks;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use ordinaut_schema::{
     event::Topic,
-    id::{AgentId, LeaseToken, RunId, TaskId},
+    id::{AgentId, RunId, TaskId},
     run::{ErrorKind, RunState, StepFailure, StepRecord, Verdict},
 };
 use serde_json::{Value, json};
 use sqlx::{Postgres, Transaction, types::Uuid};
 
+use self::locks::{Held, lock_counted_tasks, lock_held};
 use crate::{
     Store,
     admission::admit,
@@ -44,19 +47,6 @@ pub enum Written {
     Yes,
     /// The lease is lost; nothing was written, and nothing may be said about the run.
     LeaseLost,
-}
-
-/// A run whose row is locked under the lease that concludes it.
-struct Held {
-    lease: Lease,
-    run: RunId,
-    agent: AgentId,
-    task: TaskId,
-    occurrence_at: jiff::Timestamp,
-    cause_depth: u16,
-    serial: bool,
-    concurrency_key: Option<String>,
-    cancel: Option<String>,
 }
 
 /// A run that another attempt will carry on.
@@ -200,71 +190,6 @@ impl Freed {
             self.keys.insert((run.agent, key.clone()));
         }
     }
-}
-
-/// Locks the tasks whose failures in a row will change, before any run: tasks come first in every lock order.
-async fn lock_counted_tasks(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<(), StoreError> {
-    let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
-    let failed: Vec<bool> = conclusions.iter().map(|it| matches!(it.verdict, Verdict::Failed { .. })).collect();
-    sqlx::query!(
-        "
-        select task.id
-        from task
-        join (
-            select due_work.task_id, bool_or(given.failed) as failed
-            from unnest($1::uuid [], $2::boolean []) as given (run_id, failed)
-            join due_work on due_work.run_id = given.run_id
-            group by due_work.task_id
-        ) as counted on counted.task_id = task.id
-        where counted.failed or task.failures_in_row > 0
-        order by task.id
-        for no key update of task
-        ",
-        &runs,
-        &failed
-    )
-    .fetch_all(&mut **tx)
-    .await
-    .doing("lock tasks to count failures")?;
-    Ok(())
-}
-
-/// Locks the rows that are still under their leases, in run id order.
-async fn lock_held(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<Vec<Held>, StoreError> {
-    let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
-    let tokens: Vec<Uuid> = conclusions.iter().map(|it| it.lease.token.uuid()).collect();
-    let rows = sqlx::query!(
-        r#"
-        select due_work.run_id, due_work.lease_token as "lease_token!", due_work.agent_id, due_work.task_id,
-               due_work.occurrence_at as "occurrence_at: SqlTimestamp",
-               due_work.cause_depth, due_work.serial, due_work.concurrency_key,
-               due_work.cancel_reason, (due_work.cancel_asked_at is not null) as "cancel_asked!"
-        from due_work
-        join unnest($1::uuid [], $2::uuid []) as mine (run_id, lease_token)
-            on mine.run_id = due_work.run_id and mine.lease_token = due_work.lease_token
-        order by due_work.run_id
-        for update of due_work
-        "#,
-        &runs,
-        &tokens
-    )
-    .fetch_all(&mut **tx)
-    .await
-    .doing("lock runs to conclude")?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Held {
-            lease: Lease { run: RunId::from_uuid(row.run_id), token: LeaseToken::from_uuid(row.lease_token) },
-            run: RunId::from_uuid(row.run_id),
-            agent: AgentId::from_uuid(row.agent_id),
-            task: TaskId::from_uuid(row.task_id),
-            occurrence_at: row.occurrence_at.to_jiff(),
-            cause_depth: u16::try_from(row.cause_depth).unwrap_or(0),
-            serial: row.serial,
-            concurrency_key: row.concurrency_key,
-            cancel: row.cancel_asked.then(|| row.cancel_reason.unwrap_or_else(|| "cancelled".to_owned())),
-        })
-        .collect())
 }
 
 /// Writes retries (waiting, one failure more), parked runs (waiting, nothing counted) and releases (pending, nothing

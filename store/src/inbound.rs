@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use ordinaut_schema::{
-    event::{MAX_CAUSE_DEPTH, TopicPattern},
+    event::{MAX_CAUSE_DEPTH, Topic, TopicPattern},
     id::{AgentId, EventId, OccurrenceKey, RunId, Shard, TaskId},
     run::{SkipReason, Trigger},
     schedule::Overlap,
@@ -60,6 +60,8 @@ struct Answer {
 /// An event as tasks see it.
 struct Cause<'a> {
     agent: AgentId,
+    /// A task that does not hear of it, though it listens: the one whose coming into being it tells.
+    deaf: Option<TaskId>,
     id: &'a str,
     topic: &'a str,
     payload: &'a Value,
@@ -134,6 +136,7 @@ async fn publish(tx: &mut Transaction<'_, Postgres>, agent: AgentId, event: NewE
     .await?;
     let cause = Cause {
         agent,
+        deaf: None,
         id: &event_id,
         topic: &event.topic,
         payload: &event.payload,
@@ -177,6 +180,7 @@ pub(crate) async fn trigger_own(tx: &mut Transaction<'_, Postgres>, told: &[Told
         let id = EventId::new().to_string();
         let cause = Cause {
             agent: event.agent,
+            deaf: event.task.filter(|_| event.topic == Topic::TaskCreated.as_str()),
             id: &id,
             topic: &event.topic,
             payload: &event.payload,
@@ -308,6 +312,7 @@ async fn lock_listeners(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -
     .doing("look for tasks that listen")?;
     let matching: Vec<Uuid> = candidates
         .into_iter()
+        .filter(|task| cause.deaf.map(TaskId::uuid) != Some(task.id))
         .filter(|task| TopicPattern::parse(&task.topic).is_ok_and(|pattern| pattern.matches(cause.topic)))
         .map(|task| task.id)
         .collect();

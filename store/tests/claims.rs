@@ -110,6 +110,33 @@ async fn runs_are_claimed_in_the_order_of_their_rank() {
 }
 
 #[tokio::test]
+async fn of_many_the_first_in_rank_are_claimed_first_whenever_they_came() {
+    let (f, _database) = Fixture::fresh().await;
+    let local = Caller::local("test");
+    for priority in [9, 2, 5, 1, 7] {
+        let (now, title) = (f.mcp.now().await.unwrap(), format!("priority {priority}"));
+        let fields = json!({ "overlap": "allow", "priority": priority });
+        let definition = accepted_with(&title, (ScheduleKind::Manual, ""), now, fields);
+        let (Inserted::Created(task) | Inserted::Existed(task)) =
+            f.mcp.insert_task(&local, &definition, None).await.unwrap();
+        f.mcp.run_now(&local, task.id, &title, None).await.unwrap();
+    }
+    let mut keys = Vec::new();
+    for _ in 0..5 {
+        keys.extend(claim(&f, 1).await.into_iter().map(|run| run.occurrence_key));
+    }
+    assert_eq!(keys, [1, 2, 5, 7, 9].map(|priority| format!("m:priority {priority}")));
+}
+
+#[tokio::test]
+async fn a_rank_is_the_instant_half_a_minute_a_level_and_a_quantum_for_each_run_its_agent_has_pending() {
+    let (f, _database) = Fixture::fresh().await;
+    pending_runs(&f, 3, json!({ "overlap": "allow", "priority": 3 })).await;
+    let back: Vec<_> = claim(&f, 3).await.iter().map(|run| run.rank - run.occurrence_at.as_microsecond()).collect();
+    assert_eq!(back, [60_000_000, 60_010_000, 60_020_000]);
+}
+
+#[tokio::test]
 async fn nothing_is_claimed_behind_a_shut_gate() {
     let (f, _database) = Fixture::fresh().await;
     pending_runs(&f, 1, json!({})).await;

@@ -504,6 +504,25 @@ async fn a_task_that_listens_to_what_happens_to_tasks_runs_in_the_same_transacti
 }
 
 #[tokio::test]
+async fn a_task_that_listens_to_new_tasks_does_not_hear_of_itself() {
+    let (fixture, _database) = Fixture::fresh().await;
+    let mut watchers = Vec::new();
+    for topic in ["task.created", "*.*"] {
+        watchers.push(keep(&fixture, &accepted(topic, (ScheduleKind::Event, topic), now(&fixture).await)).await.id);
+    }
+    let heard = async |task| {
+        let filter = RunFilter { task: Some(task), ..RunFilter::default() };
+        let runs = fixture.mcp.list_runs(&me(), &filter, None, 10).await.unwrap();
+        let titles =
+            runs.iter().map(|run| run.event.as_ref().unwrap()["payload"]["title"].as_str().unwrap().to_owned());
+        titles.collect::<Vec<_>>()
+    };
+    assert_eq!((heard(watchers[0]).await, heard(watchers[1]).await), (vec!["*.*".to_owned()], vec![]));
+    hourly(&fixture, "Report").await;
+    assert_eq!((heard(watchers[0]).await.len(), heard(watchers[1]).await), (2, vec!["Report".to_owned()]));
+}
+
+#[tokio::test]
 async fn cancelling_a_task_gives_its_key_to_the_next_that_waits() {
     let (fixture, _database) = Fixture::fresh().await;
     let with_key = json!({ "concurrency_key": "printer", "concurrency_limit": 1 });

@@ -1,8 +1,16 @@
 //! `approval.request`: the run is parked until a person decides, or nobody did in time.
+//!
+//! Where the step names a channel, the person is told through it, once an approval: with what is asked, and a link to
+//! decide by where the operator says under which address people reach `ordinaut-mcp http`. A link is for people: it
+//! stands in no output, failure or message that an agent's tools show. A channel that cannot be reached now is tried
+//! again while the approval waits, for the inbox and the command line know of it already.
+
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use ordinaut_schema::{
-    action::parking::{ApprovalState, OnTimeout, approval_request},
+    action::parking::{ApprovalState, OnTimeout, approval_channel, approval_request},
     run::{ErrorKind, StepFailure},
 };
 use ordinaut_store::{
@@ -11,33 +19,81 @@ use ordinaut_store::{
 };
 use serde_json::{Value, json};
 
-use super::{Action, Answer, StepCall, store_failure};
+use super::{Action, Answer, StepCall, notify::NotifySend, store_failure};
+use crate::clock::DatabaseClock;
+
+/// How long at least until a channel that could not be reached is tried again. Then twice as long, and so on: tries are
+/// counted with what the agent may send in a day.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub struct RequestApproval {
     store: Store,
+    clock: DatabaseClock,
+    notify: Arc<NotifySend>,
+    /// What links begin with.
+    public_url: Option<String>,
 }
 
 impl RequestApproval {
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, clock: DatabaseClock, notify: Arc<NotifySend>, public_url: Option<String>) -> Self {
+        Self { store, clock, notify, public_url }
+    }
+
+    /// Tells the person through the step's channel, unless it was done.
+    async fn tell(&self, call: &StepCall, channel: &str, approval: &Approval) -> Result<(), StepFailure> {
+        if approval.told_at.is_some() {
+            return Ok(());
+        }
+        let token = match &self.public_url {
+            Some(_) => self.store.link_approval(approval.id).await.map_err(|error| store_failure(&error))?,
+            None => String::new(),
+        };
+        let decide = match &self.public_url {
+            Some(url) => format!("Decide: {url}/approvals/{token}"),
+            None => format!("Decide: `ordinaut approve {}`, or `ordinaut approve` for what is asked", approval.id),
+        };
+        let input = json!({
+            "channel": channel,
+            "title": format!("\"{}\" waits for your approval", approval.task_title),
+            "text": format!("{}\n{decide}\nUntil {}.", approval.message, approval.expires_at),
+        });
+        let announcement = StepCall { uses: "notify.send".to_owned(), input, ..call.clone() };
+        self.notify.announce(announcement, &token).await?;
+        self.store.approval_told(approval.id).await.map_err(|error| store_failure(&error))
     }
 }
 
 #[async_trait]
 impl Action for RequestApproval {
     async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure> {
-        let request = approval_request(&call.input).map_err(|why| StepFailure::new(ErrorKind::ClientError, why))?;
+        let unfit = |why: String| StepFailure::new(ErrorKind::ClientError, why);
+        let request = approval_request(&call.input).map_err(unfit)?;
+        let channel = approval_channel(&call.input).map_err(unfit)?;
         let new = NewApproval {
             agent: call.agent,
             task: call.task,
             run: call.run,
-            key: call.idempotency_key,
+            key: call.idempotency_key.clone(),
             cause_depth: call.cause_depth,
             request,
         };
         let approval = self.store.request_approval(&new).await.map_err(|error| store_failure(&error))?;
-        outcome(approval)
+        let told = match channel.filter(|_| approval.state == ApprovalState::Waiting) {
+            Some(channel) => self.tell(&call, channel, &approval).await,
+            None => Ok(()),
+        };
+        let now = self.clock.now();
+        let waited = Duration::try_from(now.duration_since(approval.requested_at)).unwrap_or_default();
+        match (told, outcome(approval)?) {
+            (Err(failure), Answer::Parked { until, mut waiting }) if failure.kind.is_transient() => {
+                waiting["not_told"] = json!(failure.message);
+                let again = now.saturating_add(waited.max(TELL_AGAIN)).unwrap_or(Timestamp::MAX);
+                Ok(Answer::Parked { until: until.min(again), waiting })
+            }
+            (Err(failure), _) => Err(failure),
+            (Ok(()), answer) => Ok(answer),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Credentials of the operator's, from their configuration to one call, and out of everything that is kept of it.
 //!
-//! `${secrets.NAME}` is opened from the vault when a call is made. What a call used is remembered while it lasts,
-//! so that an endpoint that echoes what it was sent cannot write a credential into a history or a log.
+//! `${secrets.NAME}` is opened from the vault when a call is made. What a call used is remembered while it lasts, by a
+//! [`Redactor`], so that an endpoint that echoes what it was sent cannot write a credential into a history or a log.
+//! Whoever cuts a text takes the credentials out of it first: half of one is not found any more.
 
 use std::collections::BTreeSet;
 
@@ -46,6 +47,10 @@ impl Used {
         Self { owner, redactor: Redactor::default() }
     }
 
+    pub(crate) const fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
     /// What a credential says now.
     pub(crate) async fn fill(&mut self, credential: &Credential, secrets: &SecretVault) -> Result<String, StepFailure> {
         let mut values = Vec::new();
@@ -87,15 +92,11 @@ impl Used {
         Ok(url)
     }
 
-    fn hide(&mut self, value: &str) {
+    /// Has a value that has no name taken out, too.
+    pub(crate) fn hide(&mut self, value: &str) {
         if value.len() >= SHORTEST {
-            self.redactor.hide(value);
+            self.redactor.add("", value);
         }
-    }
-
-    /// Takes them out of what comes back, in whatever form.
-    pub(crate) const fn redactor(&self) -> &Redactor {
-        &self.redactor
     }
 
     pub(crate) fn mask_failure(&self, failure: StepFailure) -> StepFailure {

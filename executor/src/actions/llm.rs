@@ -156,11 +156,11 @@ impl LlmGenerate {
             url: model.url(),
             headers: endpoint::headers(&headers)?,
             body: body.to_string().into(),
-            redactor: talk.redactor.clone(),
         };
         // Twice what may be kept: JSON around the text, and what is escaped in it.
-        let reply =
-            endpoint::post(post, talk.deadline, self.limits.step_output_bytes * 2).await.map_err(|failure| {
+        let reply = endpoint::post(post, talk.deadline, self.limits.step_output_bytes * 2, &talk.redactor)
+            .await
+            .map_err(|failure| {
                 let hint = if failure.kind == ErrorKind::ClientError && prompt.strict_schema.is_some() {
                     " (where the endpoint knows no strict schemas, the operator sets `strict = false`)"
                 } else {

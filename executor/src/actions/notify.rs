@@ -71,16 +71,16 @@ struct Sending<'a> {
     deadline: Instant,
     /// Set before the message may leave.
     sent: &'a AtomicBool,
+    /// What it says is in the inbox already.
+    is_posted: bool,
 }
 
 impl Sending<'_> {
     /// Posts JSON to a service; later headers overrule earlier ones.
     async fn post_json(&mut self, url: Url, headers: &[(&str, String)], body: &Value) -> Result<Reply, StepFailure> {
-        let redactor = self.used.redactor().clone();
-        let post =
-            endpoint::Post { url, headers: endpoint::headers(headers)?, body: body.to_string().into(), redactor };
+        let post = endpoint::Post { url, headers: endpoint::headers(headers)?, body: body.to_string().into() };
         self.sent.store(true, Ordering::Relaxed);
-        endpoint::post(post, self.deadline, REPLY_BYTES).await
+        endpoint::post(post, self.deadline, REPLY_BYTES, self.used.redactor()).await
     }
 }
 
@@ -162,6 +162,18 @@ fn find<'o>(name: &str, operator: &'o Operator) -> Result<Option<&'o Channel>, S
 #[async_trait]
 impl Action for NotifySend {
     async fn execute(&self, call: StepCall) -> Result<Answer, StepFailure> {
+        self.deliver(call, None).await.map(Answer::Output)
+    }
+}
+
+impl NotifySend {
+    /// Tells of what the inbox has already, and of a link to it that nobody else may see: neither in what it answers nor
+    /// in a failure.
+    pub(crate) async fn announce(&self, call: StepCall, link: &str) -> Result<(), StepFailure> {
+        self.deliver(call, Some(link)).await.map(drop)
+    }
+
+    async fn deliver(&self, call: StepCall, announced: Option<&str>) -> Result<Value, StepFailure> {
         let message = Message::read(&call.input)?;
         let operator = self.standing.borrow().clone();
         let channel = find(&message.channel, &operator)?;
@@ -169,8 +181,18 @@ impl Action for NotifySend {
         let kind = channel.map_or("inbox", |channel| channel.kind().as_str());
         let deadline = Instant::now() + own_limit(call.limit);
         let (mut used, sent) = (Used::of(Owner::Channel(message.channel.clone())), AtomicBool::new(false));
-        let sending =
-            Sending { call: &call, message: &message, secrets: &self.secrets, used: &mut used, deadline, sent: &sent };
+        if let Some(link) = announced {
+            used.hide(link);
+        }
+        let sending = Sending {
+            call: &call,
+            message: &message,
+            secrets: &self.secrets,
+            used: &mut used,
+            deadline,
+            sent: &sent,
+            is_posted: announced.is_some(),
+        };
         let done = tokio::select! {
             biased;
             done = timeout_at(deadline, self.send(channel, sending)) => done,
@@ -188,7 +210,7 @@ impl Action for NotifySend {
                 let mut output = json!({ "channel": message.channel, "kind": kind, "delivered": true });
                 output.as_object_mut().expect("just built as an object").extend(said);
                 used.redactor().clean(&mut output);
-                Ok(output.into())
+                Ok(output)
             }
             Err(failure) => {
                 let sent = failure.sent || sent.load(Ordering::Relaxed) && may_have_left(failure.kind);

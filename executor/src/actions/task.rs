@@ -49,10 +49,11 @@ impl Action for RunTask {
         };
         let caller = Caller { agent: call.agent, principal: "executor".to_owned(), client: None, traceparent: None };
         let task = self.store.find_task(&caller, &TaskRef::from(name)).await.map_err(|error| failure(&error))?;
-        let (_root, step) = call.idempotency_key.split_once('/').unwrap_or(("", &call.idempotency_key));
+        let (root, step) = call.idempotency_key.split_once('/').unwrap_or(("", &call.idempotency_key));
         let asked = SubRun {
             agent: call.agent,
             parent: call.run,
+            root: root.parse().unwrap_or(call.run),
             step: step.to_owned(),
             task: task.id,
             params,

@@ -9,7 +9,7 @@ use ordinaut_schema::{
 };
 use serde_json::Value;
 
-use super::{Engine, Halt, side_by_side::side_by_side, step::Place};
+use super::{Engine, Halt, step::Place};
 
 impl Engine<'_> {
     pub(super) async fn foreach(&self, step: &Step, list: &str) -> Result<(), Halt> {
@@ -30,8 +30,8 @@ impl Engine<'_> {
         let items = whole.input.as_array().map(Vec::as_slice).unwrap_or_default();
         let limit = step.max_parallel.map_or(1, usize::from);
         let keep_going = step.on_error == OnError::Continue;
-        let ended =
-            side_by_side(items.len(), limit, keep_going, |n| self.call_step(Place::item(step, n, &items[n]))).await;
+        let places: Vec<_> = items.iter().enumerate().map(|(n, item)| Place::item(step, n, item)).collect();
+        let ended = self.side_by_side(&places, limit, keep_going).await;
         match ended {
             Ok(()) => {
                 let outputs = (0..items.len()).map(|n| self.item_output(step, n)).collect();

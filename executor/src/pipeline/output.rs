@@ -4,12 +4,10 @@ use std::io;
 
 use ordinaut_schema::{
     limits::Limits,
+    pipeline::judge_output,
     run::{ErrorKind, StepFailure},
 };
 use serde_json::Value;
-
-/// Faults of an output that are told; the rest are counted.
-const FAULTS_TOLD: usize = 5;
 
 /// Makes an output fit to be kept.
 ///
@@ -29,36 +27,9 @@ pub(crate) fn accept(mut output: Value, expect: Option<&Value>, limits: &Limits)
         ));
     }
     if let Some(schema) = expect {
-        judge(&output, schema)?;
+        judge_output(schema, &output)?;
     }
     Ok(output)
-}
-
-fn judge(output: &Value, schema: &Value) -> Result<(), StepFailure> {
-    let validator = jsonschema::draft202012::new(schema).map_err(|error| {
-        StepFailure::new(ErrorKind::InvalidOutput, format!("`expect` is not a JSON Schema: {error}"))
-    })?;
-    let mut faults = validator.iter_errors(output).map(|error| {
-        let place = error.instance_path().to_string();
-        format!("{}: {}", if place.is_empty() { "/" } else { &place }, cut(&error.to_string()))
-    });
-    let told: Vec<String> = faults.by_ref().take(FAULTS_TOLD).collect();
-    let more = faults.count();
-    if told.is_empty() {
-        return Ok(());
-    }
-    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-    let message = format!("the output is not what `expect` says: {}{more}", told.join("; "));
-    Err(StepFailure::new(ErrorKind::InvalidOutput, message))
-}
-
-/// A validator quotes the value at fault, which may be the whole output.
-fn cut(text: &str) -> String {
-    const KEPT: usize = 300;
-    match text.char_indices().nth(KEPT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// PostgreSQL's `jsonb` has no NUL character: one would fail the whole batch it is written in.

@@ -8,8 +8,8 @@ use super::Halt;
 
 /// Starts `count` of them in order, at most `limit` at a time.
 ///
-/// The first that halts keeps the rest from starting, unless `keep_going`; those that started are waited for. Of
-/// several halts the gravest is told. One that is parked goes on elsewhere: it keeps its place, and no other from starting.
+/// The first that halts keeps the rest from starting, unless `keep_going`; those that started are waited for, the parked
+/// ones elsewhere: such a one keeps its place, and no other from starting. What all halts come to is told.
 pub(super) async fn side_by_side<F>(
     count: usize,
     limit: usize,
@@ -22,26 +22,19 @@ where
     let mut running = FuturesUnordered::new();
     let mut next = 0;
     let mut parked = 0;
-    let mut halted: Option<Halt> = None;
+    let mut halts: Vec<Halt> = Vec::new();
+    let may_go_on = |halt: &Halt| matches!(halt, Halt::Parked { .. }) || keep_going && halt.is_of_a_step();
     loop {
-        while next < count
-            && running.len() + parked < limit.max(1)
-            && halted
-                .as_ref()
-                .is_none_or(|halt| matches!(halt, Halt::Parked { .. }) || keep_going && halt.is_of_a_step())
-        {
+        while next < count && running.len() + parked < limit.max(1) && halts.iter().all(may_go_on) {
             running.push(start(next));
             next += 1;
         }
         match running.next().await {
-            None => return halted.map_or(Ok(()), Err),
+            None => return Halt::of_all(halts).map_or(Ok(()), Err),
             Some(Ok(())) => {}
             Some(Err(halt)) => {
                 parked += usize::from(matches!(halt, Halt::Parked { .. }));
-                halted = Some(match halted {
-                    None => halt,
-                    Some(earlier) => earlier.graver(halt),
-                });
+                halts.push(halt);
             }
         }
     }
@@ -87,5 +80,19 @@ mod tests {
         };
         assert!(matches!(side_by_side(2, 9, true, halts).await, Err(Halt::Failed(_))));
         assert!(matches!(side_by_side(3, 9, true, halts).await, Err(Halt::Lost)));
+    }
+
+    #[tokio::test]
+    async fn a_failure_waits_for_what_is_parked_and_a_retry_beside_it_is_given_up() {
+        let halts = |n: usize| async move {
+            Err(match n {
+                0 => Halt::Retry { delay: Duration::ZERO, error: StepFailure::new(ErrorKind::Timeout, "late") },
+                1 => failed("for good"),
+                2 => Halt::Parked { until: jiff::Timestamp::UNIX_EPOCH },
+                _ => Halt::Cancelled,
+            })
+        };
+        assert!(matches!(side_by_side(3, 9, true, halts).await, Err(Halt::Parked { .. })));
+        assert!(matches!(side_by_side(4, 9, true, halts).await, Err(Halt::Cancelled)));
     }
 }

@@ -53,7 +53,11 @@ impl<'p> Place<'p> {
         Self { item: Some((n, item)), beside: true, ..Self::alone(step) }
     }
 
-    fn index(&self) -> Option<u32> {
+    pub(super) fn id(&self) -> &'p str {
+        &self.step.id
+    }
+
+    pub(super) fn index(&self) -> Option<u32> {
         self.item.map(|(n, _)| n)
     }
 }

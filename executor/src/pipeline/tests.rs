@@ -65,12 +65,13 @@ impl Pages for Memory {
     }
 }
 
-/// `svc.*`. What a call does is in its input: `fail` (how many calls of this key fail first), `kind`, `sent`,
-/// `hang`, else it answers `answer`.
+/// `svc.*`. What a call does is in its input: `last` (how many seconds), `fail` (how many calls of this key fail first),
+/// `kind`, `sent`, `retry_after`, `hang`, `park`, else it answers `answer`.
 #[derive(Default)]
 struct Scripted {
     calls: Mutex<HashMap<String, u32>>,
     inputs: Mutex<Vec<Value>>,
+    limits: Mutex<Vec<Duration>>,
 }
 
 #[async_trait]
@@ -83,14 +84,19 @@ impl Action for Scripted {
             *number
         };
         self.inputs.lock().unwrap().push(call.input.clone());
+        self.limits.lock().unwrap().push(call.limit);
+        if let Some(seconds) = call.input["last"].as_u64() {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
         if call.input["hang"] == json!(true) {
             std::future::pending::<()>().await;
         }
         if u64::from(number) <= call.input["fail"].as_u64().unwrap_or(0) {
             let kind = call.input["kind"].as_str().and_then(ErrorKind::from_text).unwrap_or(ErrorKind::ServerError);
-            return Err(StepFailure::new(kind, "as told").sent(call.input["sent"] == json!(true)));
+            let asked = call.input["retry_after"].as_u64().map(Duration::from_secs);
+            return Err(StepFailure::new(kind, "as told").sent(call.input["sent"] == json!(true)).retry_after(asked));
         }
-        if let Some(waiting) = call.input.get("park").filter(|_| number == 1) {
+        if let Some(waiting) = call.input.get("park").filter(|waiting| number == 1 && !waiting.is_null()) {
             return Ok(Answer::Parked { until: Timestamp::UNIX_EPOCH, waiting: waiting.clone() });
         }
         Ok(call.input.get("answer").cloned().unwrap_or(Value::Null).into())
@@ -132,7 +138,10 @@ impl Bench {
             run: claimed(now),
             pages: Arc::default(),
             around: Surroundings {
-                actions: ActionRegistry::default().with_tools(service.clone()),
+                actions: ActionRegistry::default()
+                    .with("llm.generate", service.clone())
+                    .with("notify.send", service.clone())
+                    .with_tools(service.clone()),
                 limits: Limits::DEFAULT,
                 clock: DatabaseClock::new(now),
                 progress: Progress::silent(),

@@ -45,7 +45,7 @@ impl Seen {
     }
 }
 
-/// What to answer: status, headers, body; `ECHO` in the body is what was sent, headers and all.
+/// What to answer: status, headers, body; `ECHO` in the body is what was sent, headers and all, `TEXT` its `text`.
 type Scripted = (u16, Vec<(&'static str, String)>, String);
 
 #[derive(Clone)]
@@ -89,10 +89,12 @@ async fn answer(State(endpoint): State<Endpoint>, request: Request) -> Response 
     let (parts, body) = request.into_parts();
     let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let echo = format!("{} {:?} {}", parts.uri, parts.headers, String::from_utf8_lossy(&bytes));
-    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    let text = body["text"].as_str().unwrap_or_default().to_owned();
     endpoint.seen.lock().unwrap().push(Seen { path: parts.uri.to_string(), headers: parts.headers, body });
     let next = endpoint.script.lock().unwrap().pop_front();
     let (status, headers, body) = next.unwrap_or((200, Vec::new(), "{}".to_owned()));
+    let body = body.replace("TEXT", &text);
     let body = body.replace("ECHO", &echo.replace('"', "'").replace('\\', "/"));
     let mut response = (StatusCode::from_u16(status).unwrap(), body).into_response();
     for (name, value) in headers {

@@ -63,6 +63,26 @@ async fn the_end_of_a_sub_run_wakes_its_parent_at_once_and_each_item_has_its_own
 }
 
 #[tokio::test]
+async fn a_group_that_fails_waits_for_its_sub_run_and_does_not_cancel_it() {
+    let house = House::new().await;
+    let _executor = house.executor(&[]).await;
+    let pause = json!({ "pipeline": [{ "id": "wait", "uses": "wait.for", "with": { "duration": "1s" } }] });
+    let other = house.task("Pause", MANUAL, pause).await;
+    let group = json!({ "pipeline": [{ "id": "both", "parallel": [
+        { "id": "sub", "uses": "task.run", "with": { "task": "Pause" } },
+        { "id": "no", "uses": "data.assert", "with": { "that": "false", "message": "not today" } },
+    ] }] });
+    let run = house.ended(house.run_now(&house.task("both", MANUAL, group).await, "x").await).await;
+    let error = run.error.unwrap();
+    assert_eq!((run.state, error.step.as_str()), (RunState::Failed, "no"), "{error:?}");
+    let sub = house.find(runs_of(&house, other).await[0]).await;
+    assert_eq!(sub.state, RunState::Succeeded, "{:?}", sub.error);
+    assert!(run.finished_at >= sub.finished_at);
+    let states: Vec<_> = run.steps.iter().map(|step| (step.step.as_str(), step.state.as_str())).collect();
+    assert_eq!(states, [("sub", "succeeded"), ("no", "failed")]);
+}
+
+#[tokio::test]
 async fn a_failed_sub_run_fails_the_step_with_its_error_and_a_retry_of_the_step_runs_it_again() {
     let (house, web) = (House::new().await, Web::start().await);
     let _executor = house.executor(&[web.allowed()]).await;

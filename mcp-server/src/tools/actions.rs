@@ -113,7 +113,7 @@ fn with_offered(answer: Answer, action: &Descriptor, catalogue: &Catalogue) -> A
         may.into_iter().map(|(name, about)| (name.clone(), json!(about))).collect()
     };
     let (field, entries, command) = match action.name.as_str() {
-        "notify.send" => {
+        "notify.send" | "approval.request" => {
             let mut channels = offered.channels.clone();
             channels.entry("me".to_owned()).or_insert_with(|| "inbox".to_owned());
             ("channels", granted(&channels, Need::Channel), "ordinaut channel add")

@@ -65,7 +65,7 @@ pub(super) fn not_granted(need: &Need, path: impl Into<String>, catalogue: &Cata
 pub fn need(uses: &str, with: &Value) -> Option<Need> {
     let named = |field: &str| with.get(field).and_then(Value::as_str).filter(|text| !has_template(text));
     match uses {
-        "notify.send" => named("channel").map(|name| Need::Channel(name.to_owned())),
+        "notify.send" | "approval.request" => named("channel").map(|name| Need::Channel(name.to_owned())),
         "shell.exec" => named("command").map(|id| Need::Command(id.to_owned())),
         "llm.generate" => match with.get("model") {
             None | Some(Value::Null) => Some(Need::Model(None)),
@@ -77,7 +77,7 @@ pub fn need(uses: &str, with: &Value) -> Option<Need> {
 
 /// Whether steps that use this action need anything that is granted.
 pub fn needs_grants(uses: &str) -> bool {
-    matches!(uses.split('.').next(), Some("notify" | "llm" | "shell")) || split_tool(uses).is_some()
+    matches!(uses.split('.').next(), Some("notify" | "approval" | "llm" | "shell")) || split_tool(uses).is_some()
 }
 
 /// Judges what a step names of the operator's: whether it exists, then whether the agent may use it. Tools of servers

@@ -130,6 +130,19 @@ pub fn approval_request(input: &Value) -> Result<ApprovalRequest, String> {
     Ok(ApprovalRequest { message, data: input.get("data").cloned().unwrap_or_default(), timeout, on_timeout })
 }
 
+/// Where an `approval.request` has a person told that something waits for them, beside the inbox. No part of what is
+/// approved.
+///
+/// # Errors
+/// As [`wait_for`].
+pub fn approval_channel(input: &Value) -> Result<Option<&str>, String> {
+    match input.get("channel") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) if !name.trim().is_empty() => Ok(Some(name)),
+        Some(other) => Err(format!("`channel` is {other}; it is the name of a channel, such as `me`")),
+    }
+}
+
 fn wait(given: &Value, field: &str) -> Result<Duration, String> {
     let duration = match given {
         Value::Number(seconds) if seconds.is_u64() => Duration::from_secs(seconds.as_u64().unwrap_or_default()),

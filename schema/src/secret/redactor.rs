@@ -15,9 +15,9 @@ pub struct Redactor {
 
 #[derive(Clone)]
 struct Secret {
+    /// Empty for a credential that has none: one written into the operator's own configuration.
     name: String,
-    /// What stands where the value was.
-    mark: String,
+    length: usize,
     forms: Vec<Form>,
 }
 
@@ -42,24 +42,19 @@ impl std::fmt::Debug for Redactor {
 impl Redactor {
     /// Of secrets by name and value.
     pub fn new<'s>(secrets: impl IntoIterator<Item = (&'s str, &'s str)>) -> Self {
-        let mut secrets: Vec<_> = secrets.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        // Of two that begin at one place the longer one is meant.
-        secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
         let mut redactor = Self::default();
-        for (name, value) in secrets {
-            redactor.add(name, value);
-        }
+        secrets.into_iter().for_each(|(name, value)| redactor.add(name, value));
         redactor
     }
 
-    /// One more secret.
+    /// Removes one more value. Without a name it becomes `[hidden]`.
     pub fn add(&mut self, name: &str, value: &str) {
-        self.secrets.push(Secret { name: name.to_owned(), mark: format!("[secret {name}]"), forms: forms(value) });
-    }
-
-    /// One more value to be taken out, which has no name: `[hidden]` stands in its place.
-    pub fn hide(&mut self, value: &str) {
-        self.secrets.push(Secret { name: String::new(), mark: "[hidden]".to_owned(), forms: forms(value) });
+        if value.is_empty() {
+            return;
+        }
+        self.secrets.push(Secret { name: name.to_owned(), length: value.len(), forms: forms(value) });
+        // Of two that begin at one place the longer one is meant; of two that are alike, the one that has a name.
+        self.secrets.sort_by_key(|secret| (secret.length, !secret.name.is_empty()));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -115,7 +110,7 @@ impl Redactor {
         while let Some(next) = text[at..].chars().next() {
             if let Some((secret, found)) = self.at(text, at, is_cut) {
                 clean.truncate(clean.len() - trailing(&clean, found.before));
-                clean.push_str(&secret.mark);
+                secret.write_mark(&mut clean);
                 at = found.end;
             } else {
                 clean.push(next);
@@ -134,6 +129,18 @@ impl Redactor {
             secret.forms.iter().filter_map(|form| form.at(text, at, is_cut)).max_by_key(|found| found.end)
         };
         self.secrets.iter().filter_map(|secret| Some((secret, found(secret)?))).max_by_key(|(_, found)| found.end)
+    }
+}
+
+impl Secret {
+    fn write_mark(&self, text: &mut String) {
+        if self.name.is_empty() {
+            text.push_str("[hidden]");
+        } else {
+            text.push_str("[secret ");
+            text.push_str(&self.name);
+            text.push(']');
+        }
     }
 }
 
@@ -361,6 +368,15 @@ mod tests {
     fn of_two_secrets_at_one_place_the_longer_is_meant() {
         let both = Redactor::new([("A", "12345678"), ("B", "1234567890")]);
         assert_eq!(both.text("1234567890 12345678"), "[secret B] [secret A]");
+    }
+
+    #[test]
+    fn a_value_without_a_name_is_hidden_and_one_with_a_name_is_named() {
+        let mut redactor = Redactor::new([("KEY", "s3cr3t-value")]);
+        redactor.add("", "s3cr3t-value");
+        redactor.add("", "Bearer s3cr3t-value");
+        assert_eq!(redactor.text("s3cr3t-value, Bearer s3cr3t-value"), "[secret KEY], [hidden]");
+        assert_eq!(redactor.text(&base64(b"Bearer s3cr3t-value")), "[hidden]");
     }
 
     #[test]

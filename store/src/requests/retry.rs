@@ -56,6 +56,9 @@ pub(super) async fn plan_retry(
         asked.task.revision = former.revision;
         asked.spec = then.clone();
     }
+    if resumes {
+        refuse_second(tx, run, former.task, former.root_run).await?;
+    }
     let n = retries_of(tx, caller, former.root_run).await? + 1;
     let key = OccurrenceKey::retry(former.root_run, n);
     let now = match receive(tx, caller, &key).await? {
@@ -139,6 +142,34 @@ async fn is_live(tx: &mut Transaction<'_, Postgres>, run: RunId) -> Result<bool,
         .fetch_one(&mut **tx)
         .await
         .doing("look whether a run is live")
+}
+
+/// Two that resume one root at once would make the same calls under the same keys. The task is locked: one is planned
+/// after the other.
+async fn refuse_second(
+    tx: &mut Transaction<'_, Postgres>,
+    run: RunId,
+    task: TaskId,
+    root: RunId,
+) -> Result<(), StoreError> {
+    let other = sqlx::query_scalar!(
+        "select run_id from due_work where task_id = $1 and root_run_id = $2 limit 1",
+        task.uuid(),
+        root.uuid()
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .doing("look for a retry that is not over")?;
+    match other {
+        None => Ok(()),
+        Some(other) => {
+            let reason = format!(
+                "run {} resumes it already; wait for its end, cancel it first, or retry from: start",
+                RunId::from_uuid(other)
+            );
+            Err(StoreError::RunState { run, reason })
+        }
+    }
 }
 
 async fn retries_of(tx: &mut Transaction<'_, Postgres>, caller: &Caller, root: RunId) -> Result<u32, StoreError> {

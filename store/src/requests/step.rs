@@ -1,9 +1,11 @@
 //! Sub-runs: a step asks for a run of another task of its agent, and waits for its end.
 //!
-//! A sub-run is guarded by the `received` row of its key, `s:<parent run>/<step>`: however often the step's call is made,
-//! it is one run. Only when the step was told that the run failed and calls again, which is what its retry is, there is
-//! another. What must never begin is refused: a chain of causes that is too deep, and a task or a concurrency key that
-//! the runs waiting for this one hold already, because that would never end.
+//! A sub-run is guarded by the `received` row of `s:<root run>/<step>`: however often the step's call is made, by the run
+//! or by one that resumes it, it is one run. There is another only where a repeat asks for just that: the step was told
+//! that the run failed and calls again, which is what its retry is; the parent ended, and its sub-run with it, and is
+//! resumed; the step was edited meanwhile, and asks for something else. What must never begin is refused: a chain of
+//! causes that is too deep, and a task or a concurrency key that the runs waiting for this one hold already, because that
+//! would never end.
 
 use jiff::Timestamp;
 use ordinaut_schema::{
@@ -14,16 +16,22 @@ use ordinaut_schema::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 use sqlx::{Postgres, Transaction};
 
 use super::{Received, answer, enter, lock_task, receive};
-use crate::{Caller, Store, StoreError, admission::NewRun, audit::audit, connection::become_agent, error::Doing as _};
+use crate::{
+    Caller, Store, StoreError, admission::NewRun, approvals::in_one_order, audit::audit, connection::become_agent,
+    error::Doing as _,
+};
 
 /// A step that asks for a run.
 #[derive(Debug, Clone)]
 pub struct SubRun {
     pub agent: AgentId,
     pub parent: RunId,
+    /// Of the parent: what its idempotency keys begin with.
+    pub root: RunId,
     /// The step, with `/<index>` in a `foreach`.
     pub step: String,
     pub task: TaskId,
@@ -52,13 +60,32 @@ pub enum SubRunState {
 }
 
 /// What `received` keeps of a step's sub-runs.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Planned {
     run: RunId,
     /// How many there were.
     n: u32,
     /// The step was told that it failed: another call is a retry.
     told: bool,
+    /// Whose step asked; absent in what programs before this one wrote, as the next.
+    parent: Option<RunId>,
+    /// The SHA-256 of what was asked for.
+    asked: Option<String>,
+}
+
+impl Planned {
+    /// Whether the run that was planned is not what this call asks for.
+    fn is_of_another(&self, asked: &SubRun) -> bool {
+        self.asked.as_ref().is_some_and(|of| *of != asked.sha256())
+    }
+}
+
+impl SubRun {
+    /// Of the task and its params, keys in their order.
+    fn sha256(&self) -> String {
+        let params = self.params.clone().map(Value::Object).unwrap_or_default();
+        hex::encode(Sha256::digest(format!("{} {}", self.task, in_one_order(&params))))
+    }
 }
 
 impl Store {
@@ -85,37 +112,37 @@ impl Store {
 async fn start_or_look(tx: &mut Transaction<'_, Postgres>, asked: &SubRun) -> Result<SubRunState, StoreError> {
     let caller =
         Caller { agent: asked.agent, principal: format!("run {}", asked.parent), client: None, traceparent: None };
-    let key = key(asked, 1);
-    let (first_seen, n) = match receive(tx, &caller, &key).await? {
+    let ledger = key(asked, asked.root, 1);
+    let (first_seen, n) = match receive(tx, &caller, &ledger).await? {
         Received::New(at) => (at, 1),
         Received::Before { answer: kept, .. } => {
             let planned: Planned = serde_json::from_value(kept.unwrap_or_default())
-                .map_err(|error| StoreError::unreadable(format!("what `{key}` planned"), error))?;
+                .map_err(|error| StoreError::unreadable(format!("what `{ledger}` planned"), error))?;
+            let resumes = planned.parent.unwrap_or(asked.root) != asked.parent;
             match standing(tx, planned.run).await? {
-                SubRunState::Failed { .. } if planned.told => {
-                    (crate::connection::transaction_now(tx).await?, planned.n + 1)
-                }
+                SubRunState::Failed { .. } if planned.told || resumes => {}
                 SubRunState::Failed { run, state, error } => {
-                    answer(tx, &caller, &key, &json!(Planned { told: true, ..planned })).await?;
+                    answer(tx, &caller, &ledger, &json!(Planned { told: true, ..planned })).await?;
                     return Ok(SubRunState::Failed { run, state, error });
                 }
+                SubRunState::Succeeded { .. } if planned.is_of_another(asked) => {}
+                // One that is live was asked to end with the parent that is resumed: another begins when it has.
                 other => return Ok(other),
             }
+            (crate::connection::transaction_now(tx).await?, planned.n + 1)
         }
     };
-    let run = start(tx, asked, &caller, self::key(asked, n), first_seen).await?;
-    answer(tx, &caller, &key, &json!(Planned { run, n, told: false })).await?;
+    let run = start(tx, asked, &caller, key(asked, asked.parent, n), first_seen).await?;
+    let planned = Planned { run, n, told: false, parent: Some(asked.parent), asked: Some(asked.sha256()) };
+    answer(tx, &caller, &ledger, &json!(planned)).await?;
     Ok(SubRunState::Live(run))
 }
 
-/// The key of a step's n-th sub-run. One that nobody waits for is a request like any other, only made by a step.
-fn key(asked: &SubRun, n: u32) -> OccurrenceKey {
+/// The key of a step's n-th sub-run, of its parent: the one to wake. One that nobody waits for is a request like any
+/// other, only made by a step.
+fn key(asked: &SubRun, of: RunId, n: u32) -> OccurrenceKey {
     let step = if n == 1 { asked.step.clone() } else { format!("{}:{n}", asked.step) };
-    if asked.awaited {
-        OccurrenceKey::step(asked.parent, &step)
-    } else {
-        OccurrenceKey::manual(&format!("{}/{step}", asked.parent))
-    }
+    if asked.awaited { OccurrenceKey::step(of, &step) } else { OccurrenceKey::manual(&format!("{of}/{step}")) }
 }
 
 async fn start(

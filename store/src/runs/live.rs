@@ -42,7 +42,8 @@ pub(crate) struct CancelledLive {
 }
 
 /// Cancels live runs: those that no attempt holds at once (history row, journal gone, `run.cancelled`), those that
-/// run by asking. Locks in run id order; runs that are over already are not in the answer.
+/// run by asking. Locks in run id order, with them the runs that wait for them, which are woken: otherwise their own end,
+/// which comes down to these, could be waiting for this one. Runs that are over already are not in the answer.
 ///
 /// Whoever holds a place under a key gives it up here; admission of the next is the caller's. A caller that needs the
 /// task's lock takes it before: tasks come first in every lock order.
@@ -57,15 +58,27 @@ pub(crate) async fn cancel_live(
     };
     let live = sqlx::query!(
         r#"
-        select run_id, state = 'running' as "running!"
-        from due_work
-        where run_id in (
-            select due_work.run_id from unnest($1::uuid[]) as asked (id) join due_work on due_work.task_id = asked.id
+        with asked as (
+            select due_work.run_id from unnest($1::uuid[]) as given (id) join due_work on due_work.task_id = given.id
             union
-            select asked.id from unnest($2::uuid[]) as asked (id)
+            select given.id from unnest($2::uuid[]) as given (id)
         )
-        order by run_id
-        for update
+        select due_work.run_id, due_work.state = 'running' as "running!", wanted.is_asked as "asked!"
+        from due_work
+        join (
+            select either.run_id, bool_or(either.is_asked) as is_asked
+            from (
+                select asked.run_id, true as is_asked from asked
+                union all
+                select substr(due_work.occurrence_key, 3, 36)::uuid, false
+                from asked
+                join due_work on due_work.run_id = asked.run_id
+                where due_work.trigger = 'step' and due_work.occurrence_key like 's:%'
+            ) as either
+            group by either.run_id
+        ) as wanted on wanted.run_id = due_work.run_id
+        order by due_work.run_id
+        for update of due_work
         "#,
         &tasks,
         &runs,
@@ -73,7 +86,7 @@ pub(crate) async fn cancel_live(
     .fetch_all(&mut **tx)
     .await
     .doing("lock live runs")?;
-    let (running, idle): (Vec<_>, Vec<_>) = live.into_iter().partition(|run| run.running);
+    let (running, idle): (Vec<_>, Vec<_>) = live.into_iter().filter(|run| run.asked).partition(|run| run.running);
 
     let requested: Vec<_> = running.iter().map(|run| run.run_id).collect();
     sqlx::query!(

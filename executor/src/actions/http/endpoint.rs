@@ -31,8 +31,6 @@ pub(crate) struct Post {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// Of what it carries.
-    pub(crate) redactor: Redactor,
 }
 
 /// What came back, with a status that means success.
@@ -63,8 +61,13 @@ pub(crate) fn headers(given: &[(&str, String)]) -> Result<HeaderMap, StepFailure
 }
 
 /// Posts once, and reads at most `most` bytes. Whoever calls keeps the deadline; it is here to leave time for more than
-/// connecting.
-pub(crate) async fn post(post: Post, deadline: Instant, most: usize) -> Result<Reply, StepFailure> {
+/// connecting. The words of a refusal are cut, so `redactor` takes out of them what was used; the rest is the caller's.
+pub(crate) async fn post(
+    post: Post,
+    deadline: Instant,
+    most: usize,
+    redactor: &Redactor,
+) -> Result<Reply, StepFailure> {
     let left = deadline.saturating_duration_since(Instant::now());
     let connect_timeout = CONNECT_TIMEOUT.min(left * 3 / 8);
     let named = shown(&post.url);
@@ -80,7 +83,7 @@ pub(crate) async fn post(post: Post, deadline: Instant, most: usize) -> Result<R
         return Ok(Reply { status, body: body::read(response, most, &named).await? });
     }
     let headers = response.headers().clone();
-    let excerpt = timeout(EXCERPT_TIMEOUT, body::excerpt(response, &post.redactor)).await.unwrap_or_default();
+    let excerpt = timeout(EXCERPT_TIMEOUT, body::excerpt(response, redactor)).await.unwrap_or_default();
     #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date of the world's clock")]
     let now = jiff::Timestamp::now();
     let failure = status::unexpected(status, &headers, &named, &excerpt, now);

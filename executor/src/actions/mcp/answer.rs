@@ -32,14 +32,13 @@ pub(super) struct Called<'a> {
     pub(super) tool: &'a str,
     /// The tools that the server is known to have.
     pub(super) known: &'a [String],
-    /// Of what the server was started with.
+    /// Takes out of its words what it was started with.
     pub(super) redactor: &'a Redactor,
 }
 
 impl Called<'_> {
-    /// As [`quoted`]; secrets go first, because a value that is cut in two is not found any more.
     fn quoted(&self, text: &str) -> String {
-        quoted(&self.redactor.text(text))
+        quoted(text, self.redactor)
     }
 }
 
@@ -105,8 +104,9 @@ fn texts(result: &CallToolResult) -> String {
     texts.collect::<Vec<_>>().join(" ")
 }
 
-/// One line, bounded, without control characters.
-pub(super) fn quoted(text: &str) -> String {
+/// One line, bounded, without control characters. Secrets go first: a value that is cut in two is not found any more.
+pub(super) fn quoted(text: &str, redactor: &Redactor) -> String {
+    let text = redactor.text(text);
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ").chars().take(QUOTED_CHARS).collect()
 }
@@ -217,7 +217,7 @@ pub(super) fn handshake(error: &ClientInitializeError, redactor: &Redactor) -> U
         }
         ClientInitializeError::ConnectionClosed(_) => "it ended during the handshake".to_owned(),
         ClientInitializeError::JsonRpcError(error) => {
-            format!("it refused the handshake: {}", quoted(&redactor.text(&error.message)))
+            format!("it refused the handshake: {}", quoted(&error.message, redactor))
         }
         ClientInitializeError::NoCompatibleProtocolVersion { .. } => {
             "it speaks no protocol version that we know".to_owned()
@@ -232,7 +232,8 @@ mod tests {
     use super::*;
 
     fn of(result: Value) -> Result<Value, StepFailure> {
-        let called = Called { server: "s", tool: "t", known: &[], redactor: &Redactor::default() };
+        let redactor = Redactor::new([("KEY", "s3cr3t-value")]);
+        let called = Called { server: "s", tool: "t", known: &[], redactor: &redactor };
         output(&called, ServerResult::CallToolResult(serde_json::from_value(result).unwrap()), 1000, 8)
     }
 
@@ -259,6 +260,13 @@ mod tests {
             of(json!({"content": [{"type": "text", "text": "no\n such\u{7} city"}], "isError": true})).unwrap_err();
         assert_eq!((failure.kind, failure.sent), (ErrorKind::ToolError, false));
         assert_eq!(failure.message, "`s.t` failed: no such city");
+    }
+
+    #[test]
+    fn an_error_that_is_cut_inside_a_secret_keeps_no_part_of_it() {
+        let text = format!("{} s3cr3t-value", "x".repeat(QUOTED_CHARS - 5));
+        let failure = of(json!({"content": [{"type": "text", "text": text}], "isError": true})).unwrap_err();
+        assert!(!failure.message.contains("s3c"), "{}", failure.message);
     }
 
     #[test]

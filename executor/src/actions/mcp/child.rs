@@ -73,15 +73,10 @@ impl Child {
         self.gone.is_cancelled()
     }
 
-    /// The last line it wrote to standard error, without secrets. One whose beginning was not kept is not told: a
-    /// value that is cut in two is not found any more.
+    /// The last line it wrote to standard error.
     pub(super) fn last_words(&self, redactor: &Redactor) -> Option<String> {
         let mut bytes = self.last_words.lock().expect("never poisoned: no panic while held").clone();
-        let is_cut = bytes.len() >= LAST_WORDS_BYTES;
-        let text = redactor.text(&String::from_utf8_lossy(bytes.make_contiguous()));
-        let whole = if is_cut { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text };
-        let line = whole.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-        Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
+        last_line(bytes.make_contiguous(), redactor)
     }
 
     /// Ends the server, whose input is closed, and waits until nobody of its group is left.
@@ -107,6 +102,16 @@ async fn mind(mut process: tokio::process::Child, group: Group, ending: Cancella
     drop(group);
 }
 
+/// The last line, without secrets, which go first: a value that is cut in two is not found any more. So where the beginning of what was
+/// written is gone, the line that it was in tells nothing.
+fn last_line(bytes: &[u8], redactor: &Redactor) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let whole = if bytes.len() < LAST_WORDS_BYTES { &*text } else { text.split_once('\n')?.1 };
+    let text = redactor.text(whole);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
 /// Reads standard error to its end, so that the server never blocks on it; keeps the last of it.
 async fn listen(mut stderr: ChildStderr, last_words: Arc<Mutex<VecDeque<u8>>>) {
     let mut chunk = [0; 1024];
@@ -115,5 +120,22 @@ async fn listen(mut stderr: ChildStderr, last_words: Arc<Mutex<VecDeque<u8>>>) {
         kept.extend(&chunk[..read]);
         let excess = kept.len().saturating_sub(LAST_WORDS_BYTES);
         kept.drain(..excess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_hold_no_part_of_a_secret_wherever_they_are_cut() {
+        let redactor = Redactor::new([("KEY", "s3cr3t-value")]);
+        let at_the_end = format!("starting\n{} s3cr3t-value", "x".repeat(290));
+        let at_the_start = format!("r3t-value {}", "x".repeat(LAST_WORDS_BYTES - 10));
+        for text in [at_the_end, at_the_start] {
+            let words = last_line(text.as_bytes(), &redactor).unwrap_or_default();
+            assert!(!words.contains("s3c") && !words.contains("r3t"), "{words}");
+        }
+        assert_eq!(last_line(b"starting\nno key\n\n", &redactor).as_deref(), Some("no key"));
     }
 }

@@ -179,7 +179,7 @@ impl Live {
                     cursor = page.next_cursor;
                 }
                 Err(error) => {
-                    let error = answer::quoted(&self.redactor.text(&error.to_string()));
+                    let error = answer::quoted(&error.to_string(), &self.redactor);
                     warn!(server = %name, "MCP server `{name}` did not list its tools: {error}");
                     return;
                 }

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::{Sending, store_failure};
 
 pub(super) async fn post(store: &Store, sending: &Sending<'_>) -> Result<Value, StepFailure> {
+    if sending.is_posted {
+        return Ok(json!({}));
+    }
     let (call, message) = (sending.call, sending.message);
     let posted = NewMessage {
         agent: call.agent,

@@ -40,9 +40,13 @@ async fn a_run_that_outlasts_its_timeout_fails_and_waiting_does_not_count() {
     assert_eq!(bench.record("a").state, StepState::Failed);
 }
 
-#[tokio::test]
-async fn a_cancel_ends_the_call_in_hand() {
-    let mut bench = Bench::new(json!([{ "id": "a", "uses": "svc.once", "with": { "hang": true } }]));
+#[tokio::test(start_paused = true)]
+async fn a_cancel_ends_a_call_whose_action_does_not_react_and_runs_no_on_failure() {
+    let mut bench = Bench::with(json!({
+        "pipeline": [{ "id": "a", "uses": "svc.once", "with": { "hang": true }, "on_error": "continue" }],
+        "on_failure": [{ "id": "tell", "uses": "svc.again" }],
+    }));
+    let begun = Instant::now();
     let orders = Orders::new(Instant::now(), Duration::from_hours(10));
     let asked = orders.cancelled.clone();
     let service = bench.service.clone();
@@ -54,6 +58,7 @@ async fn a_cancel_ends_the_call_in_hand() {
     };
     let (ended, ()) = tokio::join!(bench.attempt_under(&orders), ask);
     assert!(matches!(ended, Err(Halt::Cancelled)));
+    assert_eq!((begun.elapsed(), bench.calls("tell")), (Duration::from_secs(2), 0), "a farewell, not its limit");
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,10 +71,18 @@ fn approval_request() -> Descriptor {
                     "description": "What it counts as when nobody answers: reject (status timed_out), approve, or fail \
                                     (the step fails)",
                 },
+                "channel": {
+                    "type": "string",
+                    "minLength": 1,
+                    "description": "Where a person is told that something waits for them, beside the inbox, such as me: \
+                                    once, with a link to decide by where the operator set `public_url`",
+                },
             }),
             &["message"],
         ),
-        example: json!({"message": "Pay these orders?", "data": "${steps.orders.body}", "timeout": "4h"}),
+        example: json!({
+            "message": "Pay these orders?", "data": "${steps.orders.body}", "timeout": "4h", "channel": "me",
+        }),
         effect: Effect::Idempotent,
     }
 }
