@@ -103,8 +103,8 @@ impl Store {
                 Ok((tool.name, descriptor))
             })
             .collect::<Result<_, StoreError>>()?;
-        let offered = Offered { secrets: self.offered_secrets().await?, ..operator::offered(&self.pool).await? };
-        Ok(Catalogue { tools, unseen_servers, offered, grants: agent.grants })
+        let offered = Offered { secrets: self.offered_secrets().await?, ..operator::offered_in(&self.pool).await? };
+        Ok(Catalogue { tools, unseen_servers, offered, grants: agent.grants, cost_budget: agent.cost_budget })
     }
 
     /// Every configured server, in order of name: when its tools were last seen, and what was wrong last time.
