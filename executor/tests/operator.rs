@@ -11,6 +11,8 @@
 #[path = "daemon/support.rs"]
 mod support;
 
+#[path = "operator/budgets.rs"]
+mod budgets;
 #[path = "operator/daemon.rs"]
 mod daemon;
 #[path = "operator/email.rs"]

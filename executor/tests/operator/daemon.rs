@@ -18,16 +18,20 @@ use crate::{
 };
 
 /// An `ordinaut.toml` of the test's own.
-struct File(PathBuf);
+pub(crate) struct File(PathBuf);
 
 impl File {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let file = Self(std::env::temp_dir().join(format!("ordinaut-operator-{}.toml", uuid::Uuid::now_v7())));
         file.write("");
         file
     }
 
-    fn write(&self, text: &str) {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+
+    pub(crate) fn write(&self, text: &str) {
         std::fs::write(&self.0, text).unwrap();
     }
 }
