@@ -518,7 +518,7 @@ fn occurrences_that_are_skipped_do_not_count_for_max_runs() {
 }
 
 fn in_chisinau() -> Zone {
-    Zone::find("Europe/Chisinau").unwrap()
+    Zone::find("Europe/Chisinau").expect("a zone")
 }
 
 fn runs_a_day(most: u32, zone: Zone, planned: &[(&str, u32)]) -> Allowance {
@@ -566,7 +566,7 @@ fn the_day_that_the_clocks_change_is_one_day_however_long() {
 #[test]
 fn of_two_budgets_both_hold_and_money_is_set_aside_run_by_run() {
     let money = Money {
-        most: Cost::of(1.0).unwrap(),
+        most: Cost::of(1.0).expect("an amount"),
         spent: Cost::of(0.3).unwrap(),
         reserved: Cost::of(0.2).unwrap(),
         resets_at: instant("2026-12-01T00:00:00Z"),

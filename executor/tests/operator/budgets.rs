@@ -47,17 +47,17 @@ async fn a_call_that_could_pass_what_a_month_may_cost_is_denied_unasked() {
     let (base, endpoint) = (Base::new().await, Endpoint::open().await);
     let action = action(&base, &endpoint);
     let task = TaskId::new();
-    let ask = || StepCall { task, ..at_most(0.2, json!({"instruction": "x"})) };
+    let ask = || StepCall { task, ..at_most(0.18, json!({"instruction": "x"})) };
     for _ in 0..2 {
         endpoint.then(200, &[], answer("fine"));
         output(&action, ask()).await;
     }
     let denied = failure(&action, ask()).await;
     assert_eq!((denied.kind, endpoint.seen().len()), (ErrorKind::Denied, 2), "{denied}");
-    assert!(denied.message.contains("`max_cost_per_month` is 0.20, of which 0.074 is spent"), "{denied}");
+    assert!(denied.message.contains("`max_cost_per_month` is 0.18, of which 0.074 is spent"), "{denied}");
     assert!(denied.message.contains("it begins anew at 20"), "{denied}");
     endpoint.then(200, &[], answer("fine"));
-    output(&action, at_most(0.2, json!({"instruction": "x"}))).await;
+    output(&action, at_most(0.18, json!({"instruction": "x"}))).await;
 }
 
 #[tokio::test]

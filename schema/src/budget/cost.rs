@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// Billionths in one.
 const UNIT: u64 = 1_000_000_000;
+const UNIT_AMOUNT: f64 = 1e9;
 /// The largest amount that is read: a thousand million.
 const MOST: f64 = 1e9;
 
@@ -35,7 +36,7 @@ impl Cost {
             clippy::cast_sign_loss,
             reason = "not negative, and 1e18 at most, which fits"
         )]
-        let billionths = (amount * UNIT as f64).round() as u64;
+        let billionths = (amount * UNIT_AMOUNT).round() as u64;
         Some(Self(billionths))
     }
 
@@ -43,7 +44,7 @@ impl Cost {
     pub fn amount(self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "shown to people; sums are of billionths")]
         let billionths = self.0 as f64;
-        billionths / UNIT as f64
+        billionths / UNIT_AMOUNT
     }
 
     #[must_use]
