@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, value_parser};
 use jiff::Timestamp;
 use ordinaut_schema::{
     action::Grants,
+    budget::{Budget as Limits, Cost},
     time::{Zone, parse_duration},
 };
-use ordinaut_store::agents::AgentRecord;
+use ordinaut_store::{agents::AgentRecord, budgets::BudgetChange};
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,6 +28,8 @@ pub(crate) enum Agent {
     Add(Add),
     /// Change what an agent's steps may use; `local` is the local agent, which has all but commands
     Grant(Grant),
+    /// Limit what an agent may use, or show what it has used; `local` is the local agent
+    Budget(Budget),
     /// List agents with their tokens
     List,
     /// Revoke an agent and its tokens; its tasks stay, paused
@@ -82,6 +85,29 @@ pub(crate) struct Grant {
     revoke: bool,
 }
 
+/// Without a limit, and without --clear, shows what is limited and used.
+#[derive(Debug, Args)]
+pub(crate) struct Budget {
+    name: String,
+    /// Runs of its tasks in a day of its zone (UTC without one); what is above is skipped
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    max_runs_per_day: Option<u32>,
+    /// What models may cost in a month of its zone, in the currency of their prices
+    #[arg(long, value_name = "AMOUNT", value_parser = amount)]
+    max_cost_per_month: Option<Cost>,
+    /// Tokens of models, prompts included, that one run may use
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    max_tokens_per_run: Option<u32>,
+    /// Forget the limits there are; those given beside it hold
+    #[arg(long)]
+    clear: bool,
+}
+
+fn amount(text: &str) -> Result<Cost, String> {
+    let read = text.trim().parse().ok().and_then(Cost::of).filter(|amount| *amount > Cost::ZERO);
+    read.ok_or_else(|| format!("`{text}` is no amount above 0, such as 20 or 2.50"))
+}
+
 impl Granted {
     fn change(&self, grants: &mut Grants, revoke: bool) {
         let lists = [
@@ -104,6 +130,7 @@ pub(crate) async fn agent(session: &Session, verb: &Agent, out: Out) -> Result<(
     match verb {
         Agent::Add(options) => add(session, options, out).await,
         Agent::Grant(options) => grant(session, options, out).await,
+        Agent::Budget(options) => budget(session, options, out).await,
         Agent::List => list(session, out).await,
         Agent::Revoke { name } => {
             let id = session.store.revoke_agent(name).await?;
@@ -173,6 +200,29 @@ async fn grant(session: &Session, options: &Grant, out: Out) -> Result<(), Failu
         options.name,
         if what.is_empty() { "the built-in actions only" } else { &what }
     ))
+}
+
+async fn budget(session: &Session, options: &Budget, out: Out) -> Result<(), Failure> {
+    let limits = Limits {
+        max_runs_per_day: options.max_runs_per_day,
+        max_cost_per_month: options.max_cost_per_month,
+        max_tokens_per_run: options.max_tokens_per_run,
+    };
+    let standing = if options.clear || !limits.is_empty() {
+        session.store.set_agent_budget(&options.name, BudgetChange { clear: options.clear, limits }).await?
+    } else {
+        session.store.agent_budget(&options.name).await?
+    };
+    if out.is_json() {
+        let mut shown = standing.to_json();
+        shown["agent"] = json!(options.name);
+        return out.json(&shown);
+    }
+    out.line(format!("agent `{}`, days and months of {}", options.name, standing.zone.name()))?;
+    for (what, how) in standing.lines() {
+        out.line(format!("  {what:<20}{how}"))?;
+    }
+    Ok(())
 }
 
 /// What is granted, for people.

@@ -152,6 +152,8 @@ impl From<StoreError> for Failure {
             StoreError::ApprovalRefused { .. } => {
                 Self::new(Exit::Refused, text).mend("`ordinaut approve` lists what waits, as it is now")
             }
+            StoreError::OverBudget { .. } => Self::new(Exit::Refused, text)
+                .mend("wait until then, or raise the limit: of the task in its definition, of the agent by `ordinaut agent budget`"),
             StoreError::RequestUsed { .. } => Self::new(Exit::Refused, text).mend("draw a new request id"),
             StoreError::AgentNotFound(_) => {
                 Self::new(Exit::NotFound, text).mend("`ordinaut agent list` lists them, `ordinaut agent add` makes one")

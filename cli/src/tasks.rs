@@ -3,6 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 use ordinaut_schema::{
+    budget::BudgetStanding,
     limits::Limits,
     task::{TaskSpec, TaskState, ZoneSource},
     time::Zone,
@@ -34,7 +35,13 @@ pub(crate) async fn tasks(session: &Session, options: &Tasks, out: Out) -> Resul
     let now = session.store.now().await?;
     if let Some(task) = &options.task {
         let task = session.store.find_task(&session.caller, &TaskRef::from(task.as_str())).await?;
-        return if out.is_json() { out.json(&to_json(&task)) } else { show(&task, &session.zone, now, out) };
+        let budget = session.store.task_budget(&session.caller, &task).await?;
+        if out.is_json() {
+            let mut shown = to_json(&task);
+            shown["budget"] = json!(budget.as_ref().map(BudgetStanding::to_json));
+            return out.json(&shown);
+        }
+        return show(&task, budget.as_ref(), &session.zone, now, out);
     }
     let states = if options.all { TaskState::ALL.to_vec() } else { Vec::new() };
     let tasks = session.list_tasks(&TaskFilter { states, text: options.text.clone() }).await?;
@@ -73,7 +80,13 @@ fn waiting_for(task: &TaskRecord, now: Timestamp) -> String {
     }
 }
 
-fn show(task: &TaskRecord, zone: &Zone, now: Timestamp, out: Out) -> Result<(), Failure> {
+fn show(
+    task: &TaskRecord,
+    budget: Option<&BudgetStanding>,
+    zone: &Zone,
+    now: Timestamp,
+    out: Out,
+) -> Result<(), Failure> {
     let at = |at: Timestamp| format!("{} ({})", local(at, zone), relative(at, now));
     let mut rows = vec![
         ("id", task.id.to_string()),
@@ -97,6 +110,7 @@ fn show(task: &TaskRecord, zone: &Zone, now: Timestamp, out: Out) -> Result<(), 
         ),
     ];
     rows.extend(further.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    rows.extend(budget.into_iter().flat_map(BudgetStanding::lines));
     out.line(crate::out::clean(&task.spec.title))?;
     for (name, value) in rows {
         out.line(format!("  {name:<20}{}", crate::out::clean(&value)))?;

@@ -9,8 +9,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use ordinaut_schema::{
     action::Effect,
+    budget::Budget,
     id::{AgentId, RunId, TaskId},
     run::{ErrorKind, StepFailure},
+    time::Zone,
 };
 use ordinaut_store::StoreError;
 use serde_json::Value;
@@ -78,6 +80,9 @@ pub struct StepCall {
     pub run: RunId,
     /// How deep in a chain of events and their tasks this run is.
     pub cause_depth: u16,
+    /// The task's own budget, and the zone whose months it counts.
+    pub budget: Budget,
+    pub zone: Zone,
     /// Cancelled when the run is: a long call should tell its remote side.
     pub cancelled: CancellationToken,
 }

@@ -13,6 +13,8 @@ mod support;
 
 #[path = "operator/approval.rs"]
 mod approval;
+#[path = "operator/budgets.rs"]
+mod budgets;
 #[path = "operator/daemon.rs"]
 mod daemon;
 #[path = "operator/email.rs"]

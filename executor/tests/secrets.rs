@@ -131,6 +131,8 @@ fn call(uses: &str, input: Value) -> StepCall {
         task: TaskId::new(),
         run: RunId::floor(jiff::Timestamp::UNIX_EPOCH),
         cause_depth: 0,
+        budget: ordinaut_schema::budget::Budget::default(),
+        zone: ordinaut_schema::time::Zone::utc(),
         cancelled: CancellationToken::new(),
     }
 }

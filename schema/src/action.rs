@@ -9,13 +9,17 @@ mod input;
 mod need;
 mod outward;
 pub mod parking;
+mod price;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::fault::{Fault, FaultCode, nearest};
+use crate::{
+    budget::Tariff,
+    fault::{Fault, FaultCode, nearest},
+};
 
 /// What is known of one action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +58,8 @@ pub struct Catalogue {
     pub grants: Grants,
     /// What the agent is called, for the command that grants it more.
     pub agent: String,
+    /// The agent has a budget of cost: models without a price are not for it.
+    pub cost_budget: bool,
 }
 
 /// What the operator configured for steps to name, beside MCP servers.
@@ -63,6 +69,8 @@ pub struct Offered {
     pub channels: BTreeMap<String, String>,
     /// Of `llm.generate`, with the model behind each name.
     pub models: BTreeMap<String, String>,
+    /// What those models cost that have a price.
+    pub tariffs: BTreeMap<String, Tariff>,
     /// The name of the model that is used where a step names none.
     pub default_model: Option<String>,
     /// Of `shell.exec`, with what each runs.
@@ -178,3 +186,4 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
 pub(crate) use input::{judge as judge_input, judge_url};
 pub(crate) use need::judge as judge_need;
 pub use need::{Need, need, needs_grants};
+pub(crate) use price::{judge as judge_price, most_of};

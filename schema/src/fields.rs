@@ -8,6 +8,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use serde_json::{Map, Value};
 
 use crate::{
+    budget::Cost,
     fault::{Fault, FaultCode, Faults, child, nearest},
     time::parse_duration,
 };
@@ -104,6 +105,16 @@ impl<'a, 'f> Fields<'a, 'f> {
             }
         }
         number
+    }
+
+    /// An amount of money above nothing.
+    pub(crate) fn amount(&mut self, name: &'static str) -> Option<Cost> {
+        let value = self.get(name)?;
+        let amount = value.as_f64().and_then(Cost::of).filter(|amount| *amount > Cost::ZERO);
+        if amount.is_none() {
+            self.wrong(name, "an amount of money, a number above 0", value);
+        }
+        amount
     }
 
     /// A duration: text such as `90s`, or a whole number of seconds.

@@ -6,6 +6,7 @@
 //! - [`id`], [`time`], [`fault`], [`limits`]: the words everything else is written in
 //! - [`schedule`]: what a schedule yields, as `next_after`, normalised form and plain English
 //! - [`secret`]: what secrets may be called, where they may go, and how their values are taken out of answers
+//! - [`budget`]: what a task or an agent may use, and what is left of it
 //! - [`template`], [`condition`]: `${…}` and `if`
 //! - [`action`]: what a step may `use`, described
 //! - [`operator`]: what the operator configures for steps to name
@@ -16,6 +17,7 @@
 //! - [`run`], [`event`]: states, verdicts, and what is told about them
 
 pub mod action;
+pub mod budget;
 pub mod condition;
 pub mod event;
 pub mod fault;

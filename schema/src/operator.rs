@@ -87,10 +87,12 @@ impl Operator {
     pub fn offered(&self) -> Offered {
         let channels = self.channels.iter().map(|(name, channel)| (name.clone(), channel.kind().as_str().to_owned()));
         let models = self.models.iter().map(|(name, model)| (name.clone(), model.model.clone()));
+        let tariffs = self.models.iter().filter_map(|(name, model)| Some((name.clone(), model.tariff()?)));
         let commands = self.commands.iter().map(|(id, command)| (id.clone(), command.about()));
         Offered {
             channels: channels.collect(),
             models: models.collect(),
+            tariffs: tariffs.collect(),
             default_model: self.default_model.clone(),
             commands: commands.collect(),
             ..Offered::default()

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    budget::{Allowance, Cost},
     id::{OccurrenceKey, RunId, Shard, TaskId},
     run::SkipReason,
     schedule::{GaveUp, Misfire, Overlap, Schedule, jitter_offset},
@@ -70,6 +71,10 @@ pub struct Standing {
     pub queued_runs: u32,
     /// `None` without a `dedupe_key`.
     pub duplicates: Option<Duplicates>,
+    /// The task's budget and its agent's, where there are any, with what is left of them.
+    pub allowances: Vec<Allowance>,
+    /// What one run sets aside of them.
+    pub reservation: Cost,
 }
 
 /// An occurrence that becomes a run.
@@ -258,7 +263,7 @@ fn misfires(spec: &TaskSpec, fates: &mut [(Timestamp, Timestamp, Option<SkipReas
     }
 }
 
-/// What the runs that are not over, and those that took the same `dedupe_key`, mean for those that are due.
+/// What the runs that are not over, those that took the same `dedupe_key`, and budgets mean for those that are due.
 fn overlaps(
     spec: &TaskSpec,
     standing: &Standing,
@@ -267,10 +272,16 @@ fn overlaps(
 ) {
     let mut queued = standing.queued_runs;
     let mut duplicates = standing.duplicates;
+    let mut allowances = standing.allowances.clone();
     let backlog = spec.misfire == Misfire::RunAll && fates.len() > 1;
     for (at, _, fate) in fates.iter_mut().filter(|(_, _, fate)| fate.is_none()) {
         if duplicates.is_some_and(|duplicates| duplicates.has(*at)) {
             *fate = Some(SkipReason::Duplicate);
+            continue;
+        }
+        // Before anybody gives way, or a place in the queue is taken: what does not run does neither.
+        if allowances.iter().any(|allowance| allowance.allows(Some(*at), standing.reservation).is_err()) {
+            *fate = Some(SkipReason::Budget);
             continue;
         }
         match spec.overlap {
@@ -281,8 +292,13 @@ fn overlaps(
             Overlap::Queue => queued += 1,
             Overlap::CancelRunning => plan.cancel_live = true,
         }
-        if let (None, Some(duplicates)) = (*fate, &mut duplicates) {
-            duplicates.seen_at = Some(*at);
+        if fate.is_none() {
+            if let Some(duplicates) = &mut duplicates {
+                duplicates.seen_at = Some(*at);
+            }
+            for allowance in &mut allowances {
+                allowance.take(Some(*at), standing.reservation);
+            }
         }
     }
 }

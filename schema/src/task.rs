@@ -7,10 +7,11 @@
 //! - `text` reads JSON and YAML; `shape` bounds what was read; `original` turns the ancestor's form into ours
 //! - `written` is the JSON Schema of what people write
 //! - `accept` notes every fault, with `timing` for the schedule; `definition` and `amend` go the other way
-//! - `dedupe` is what a `dedupe_key` comes to for one occurrence
+//! - `budget` is what a run sets aside of one; `dedupe` is what a `dedupe_key` comes to for one occurrence
 
 mod accept;
 mod amend;
+mod budget;
 mod dedupe;
 mod definition;
 mod original;
@@ -27,6 +28,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     action::Catalogue,
+    budget::Cost,
     fault::Faults,
     limits::Limits,
     pipeline::{self, Element, Step},
@@ -102,6 +104,12 @@ pub struct TaskSpec {
     pub dedupe_key: Option<String>,
     #[serde(default, with = "duration_text::option", skip_serializing_if = "Option::is_none")]
     pub dedupe_window: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runs_per_day: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cost_per_month: Option<Cost>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens_per_run: Option<u32>,
     #[serde(with = "duration_text")]
     pub run_timeout: Duration,
     /// 0: never paused for failing.
@@ -261,6 +269,9 @@ impl TaskSpec {
             priority: 5,
             dedupe_key: None,
             dedupe_window: None,
+            max_runs_per_day: None,
+            max_cost_per_month: None,
+            max_tokens_per_run: None,
             run_timeout: Duration::from_hours(1),
             pause_after_failures: 10,
             retry: Retry::default(),

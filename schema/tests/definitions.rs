@@ -6,6 +6,7 @@ use std::{collections::HashSet, time::Duration};
 
 use ordinaut_schema::{
     action::{Catalogue, Descriptor, Effect, Grants, Offered, built_in},
+    budget::{Cost, Tariff},
     fault::{Fault, FaultCode, Faults},
     id::TaskId,
     limits::Limits,
@@ -36,6 +37,7 @@ fn catalogue() -> Catalogue {
         effect: Effect::Once,
     };
     Catalogue {
+        cost_budget: false,
         tools: [(tool.name.clone(), tool)].into(),
         unseen_servers: vec!["calendar".to_owned()],
         offered: Offered {
@@ -256,6 +258,7 @@ fn every_policy_is_read() {
         "description": "d", "starts_at": "2027-01-01T00:00", "ends_at": "2027-06-01T00:00:00Z", "max_runs": 3,
         "jitter": "5m", "misfire": "run_all", "misfire_limit": 7, "misfire_grace": "1h", "overlap": "allow",
         "overlap_ignores_waiting": true, "queue_limit": 9, "concurrency_key": "db", "concurrency_limit": 2,
+        "max_runs_per_day": 24, "max_cost_per_month": 2.5, "max_tokens_per_run": 5000,
         "priority": 1, "dedupe_key": "k", "dedupe_window": "1h", "run_timeout": "2h", "pause_after_failures": 0,
         "retry": {"max_attempts": 2, "backoff": "fixed", "initial": "10m", "errors": ["timeout"]},
     })))
@@ -264,6 +267,9 @@ fn every_policy_is_read() {
     assert_eq!(spec.anchored_at, spec.starts_at.unwrap());
     assert_eq!((spec.max_runs, spec.misfire_limit, spec.queue_limit, spec.priority), (Some(3), 7, 9, 1));
     assert_eq!((spec.misfire, spec.overlap), (Misfire::RunAll, Overlap::Allow));
+    assert_eq!((spec.max_runs_per_day, spec.max_tokens_per_run), (Some(24), Some(5000)));
+    assert_eq!(spec.max_cost_per_month, Cost::of(2.5));
+    assert_eq!(fault(&with(json!({"max_cost_per_month": 0}))).path, "$.max_cost_per_month");
     assert_eq!(spec.retry.backoff, Backoff::Fixed);
     assert_eq!((spec.retry.initial, spec.retry.max), (Duration::from_mins(10), Duration::from_mins(10)));
     assert_eq!(spec.retry.errors, [ErrorKind::Timeout]);
@@ -272,6 +278,24 @@ fn every_policy_is_read() {
     assert_eq!(fault(&with(json!({"max_retries": 1, "retry": {}}))).path, "$.max_retries");
     assert_eq!(fault(&with(json!({"event_filter": "event.payload"}))).path, "$.event_filter");
     assert_eq!(fault(&with(json!({"overlap": "alow"}))).suggestion.as_deref(), Some("allow"));
+}
+
+#[test]
+fn a_budget_of_cost_is_refused_for_a_model_without_a_price() {
+    let ask = json!([{"uses": "llm.generate", "with": {"instruction": "x"}}]);
+    let found = fault(&with(json!({"max_cost_per_month": 5, "pipeline": ask})));
+    assert_eq!((found.code, found.path.as_str()), (FaultCode::NotConfigured, "$.pipeline[0].with.model"));
+    assert!(found.message.contains("the model `home` has no price, so the task's"), "{found}");
+    assert!(found.message.contains("ordinaut llm add home … --price INPUT,OUTPUT --replace"), "{found}");
+
+    let of_agent = Catalogue { cost_budget: true, ..catalogue() };
+    let found = judge_with(&with(json!({"pipeline": ask})), &of_agent).unwrap_err().to_string();
+    assert!(found.contains("the agent's `max_cost_per_month`"), "{found}");
+    let mut priced = of_agent;
+    let tariff = Tariff { input: Cost::ZERO, output: Cost::ZERO, max_tokens: 100 };
+    priced.offered.tariffs.insert("home".to_owned(), tariff);
+    judge_with(&with(json!({"max_cost_per_month": 5, "pipeline": ask})), &priced).expect("a price of nothing is one");
+    judge_with(&with(json!({"max_cost_per_month": 5})), &catalogue()).expect("who asks no model needs no price");
 }
 
 #[test]

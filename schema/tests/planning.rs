@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use ordinaut_schema::{
+    budget::{Allowance, Cost, Day, Money, Owner, RunsOfDays},
     id::TaskId,
     limits::Limits,
     planning::{Duplicates, Plan, Reach, Standing, first_cursor, plan},
@@ -514,4 +515,79 @@ fn occurrences_that_are_skipped_do_not_count_for_max_runs() {
         minute(5),
     );
     assert_eq!((runs(&late), late.ended, late.next_due_at), (vec![minute(1)], true, None));
+}
+
+fn in_chisinau() -> Zone {
+    Zone::find("Europe/Chisinau").expect("a zone")
+}
+
+fn runs_a_day(most: u32, zone: Zone, planned: &[(&str, u32)]) -> Allowance {
+    let planned = planned.iter().map(|(at, runs)| (Day::of(instant(at), &zone), *runs)).collect();
+    Allowance { owner: Owner::Task, zone, runs: Some(RunsOfDays { most, planned }), money: None }
+}
+
+/// A backlog of every minute up to `until`, each of which is to run.
+fn backlog(standing: &Standing, until: &str) -> Plan {
+    let all = |spec: &mut TaskSpec| {
+        (spec.misfire, spec.misfire_limit, spec.overlap) = (Misfire::RunAll, 10_000, Overlap::Allow);
+    };
+    decide(all, standing, instant(until))
+}
+
+#[test]
+fn above_the_runs_of_a_day_occurrences_are_skipped_until_the_zones_midnight() {
+    // Midnight in Chisinau is 22:00 in UTC.
+    let standing = Standing {
+        next_occurrence_at: Some(instant("2026-11-23T21:50:00Z")),
+        allowances: vec![runs_a_day(4, in_chisinau(), &[("2026-11-23T10:00:00Z", 2)])],
+        ..Standing::default()
+    };
+    let plan = backlog(&standing, "2026-11-23T22:10:00Z");
+    let minutes: Vec<_> = runs(&plan).iter().map(|at| at.strftime("%H:%M").to_string()).collect();
+    assert_eq!(minutes, ["21:50", "21:51", "22:00", "22:01", "22:02", "22:03"]);
+    let skipped: Vec<_> = plan.closed.iter().chain(&plan.open).map(|it| (it.reason, it.count)).collect();
+    assert_eq!(skipped, [(SkipReason::Budget, 8), (SkipReason::Budget, 7)]);
+}
+
+#[test]
+fn the_day_that_the_clocks_change_is_one_day_however_long() {
+    // 25 October 2026 has 25 hours there: from 21:00 to 22:00 the day after, UTC.
+    for (first, is_same_day) in [("2026-10-24T21:00:00Z", true), ("2026-10-24T20:59:00Z", false)] {
+        let standing = Standing {
+            next_occurrence_at: Some(instant("2026-10-25T21:59:00Z")),
+            allowances: vec![runs_a_day(1, in_chisinau(), &[(first, 1)])],
+            ..Standing::default()
+        };
+        let planned = runs(&backlog(&standing, "2026-10-25T21:59:00Z"));
+        assert_eq!(planned.is_empty(), is_same_day, "{first}");
+    }
+}
+
+#[test]
+fn of_two_budgets_both_hold_and_money_is_set_aside_run_by_run() {
+    let money = Money {
+        most: Cost::of(1.0).expect("an amount"),
+        spent: Cost::of(0.3).unwrap(),
+        reserved: Cost::of(0.2).unwrap(),
+        resets_at: instant("2026-12-01T00:00:00Z"),
+    };
+    let agents = Allowance { owner: Owner::Agent, zone: Zone::utc(), runs: None, money: Some(money) };
+    let reservation = Cost::of(0.2).unwrap();
+    for (runs_of_task, expected) in [(9, 2), (1, 1)] {
+        let allowances = vec![runs_a_day(runs_of_task, Zone::utc(), &[]), agents.clone()];
+        let plan = backlog(&Standing { allowances, reservation, ..standing() }, "2026-11-23T08:05:00Z");
+        assert_eq!((plan.runs.len(), plan.open.map(|open| open.reason)), (expected, Some(SkipReason::Budget)));
+    }
+    let why = agents.allows(Some(minute(1)), Cost::of(0.6).unwrap()).unwrap_err().to_string();
+    assert!(why.contains("0.30 is spent, 0.20 set aside") && why.contains("2026-12-01T00:00:00+00:00"), "{why}");
+}
+
+#[test]
+fn what_is_over_budget_makes_no_run_give_way_and_takes_no_key() {
+    let used_up = vec![runs_a_day(1, Zone::utc(), &[(ANCHOR, 1)])];
+    let live = Standing { live_runs: 1, queued_runs: 1, allowances: used_up, ..standing() };
+    let plan = decide(|spec| spec.overlap = Overlap::CancelRunning, &live, minute(1));
+    assert!(!plan.cancel_live && plan.runs.is_empty());
+    assert_eq!(plan.open.map(|open| open.reason), Some(SkipReason::Budget));
+    assert_eq!(plan.runs_planned, 0, "and it does not count for max_runs");
 }

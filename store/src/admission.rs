@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
+    budget::Cost,
     id::{AgentId, OccurrenceKey, RunId, Shard, TaskId},
     run::{SkipReason, Trigger},
     schedule::Overlap,
@@ -48,6 +49,8 @@ pub(crate) struct NewRun {
     pub(crate) blocked: bool,
     pub(crate) concurrency: Option<(String, u32)>,
     pub(crate) ignores_waiting: bool,
+    /// Set aside of budgets of cost, where there are any.
+    pub(crate) reserved: Option<Cost>,
 }
 
 impl NewRun {
@@ -82,6 +85,7 @@ impl NewRun {
             blocked: false,
             concurrency: spec.concurrency_key.clone().map(|key| (key, spec.concurrency_limit)),
             ignores_waiting: spec.overlap_ignores_waiting,
+            reserved: None,
         }
     }
 }
@@ -189,6 +193,10 @@ pub(crate) async fn enter_runs(tx: &mut Transaction<'_, Postgres>, runs: &[NewRu
             .map(|run| run.concurrency.as_ref().map(|(_, limit)| i32::try_from(*limit).unwrap_or(i32::MAX)))
             .collect::<Vec<_>>() as _,
         &runs.iter().map(|run| run.ignores_waiting).collect::<Vec<_>>(),
+        &runs
+            .iter()
+            .map(|run| run.reserved.map(|cost| i64::try_from(cost.billionths()).unwrap_or(i64::MAX)))
+            .collect::<Vec<_>>() as _,
     )
     .execute(&mut **tx)
     .await

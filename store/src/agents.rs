@@ -47,6 +47,8 @@ pub struct AgentRecord {
     pub grants: Grants,
     pub created_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
+    /// Its budget limits what models may cost.
+    pub cost_budget: bool,
     pub tokens: Vec<TokenRecord>,
 }
 
@@ -107,7 +109,10 @@ impl Store {
                 AgentRow,
                 r#"
                 select id, name, timezone, grants, created_at as "created_at: jiff_sqlx::Timestamp",
-                    revoked_at as "revoked_at: jiff_sqlx::Timestamp"
+                    revoked_at as "revoked_at: jiff_sqlx::Timestamp",
+                    exists (
+                        select from agent_budget where agent_id = agent.id and max_cost_per_month is not null
+                    ) as "cost_budget!"
                 from agent
                 where id = $1
                 "#,
@@ -214,7 +219,10 @@ impl Store {
             AgentRow,
             r#"
             select id, name, timezone, grants, created_at as "created_at: jiff_sqlx::Timestamp",
-                revoked_at as "revoked_at: jiff_sqlx::Timestamp"
+                revoked_at as "revoked_at: jiff_sqlx::Timestamp",
+                exists (
+                    select from agent_budget where agent_id = agent.id and max_cost_per_month is not null
+                ) as "cost_budget!"
             from agent
             order by created_at, id
             "#,
@@ -290,6 +298,7 @@ struct AgentRow {
     grants: serde_json::Value,
     created_at: jiff_sqlx::Timestamp,
     revoked_at: Option<jiff_sqlx::Timestamp>,
+    cost_budget: bool,
 }
 
 impl AgentRow {
@@ -303,17 +312,18 @@ impl AgentRow {
             grants,
             created_at: self.created_at.to_jiff(),
             revoked_at: self.revoked_at.map(jiff_sqlx::Timestamp::to_jiff),
+            cost_budget: self.cost_budget,
             tokens,
         })
     }
 }
 
 /// Who acts on agents: the operator, whose line belongs to the agent it is about.
-fn operator(agent: AgentId) -> Caller {
+pub(crate) fn operator(agent: AgentId) -> Caller {
     Caller { agent, principal: "operator".to_owned(), client: None, traceparent: None }
 }
 
-async fn lock_agent(tx: &mut Transaction<'_, Postgres>, name: &str) -> Result<AgentId, StoreError> {
+pub(crate) async fn lock_agent(tx: &mut Transaction<'_, Postgres>, name: &str) -> Result<AgentId, StoreError> {
     let found = sqlx::query_scalar!("select id from agent where name = $1 for update", name)
         .fetch_optional(&mut **tx)
         .await

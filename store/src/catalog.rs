@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ordinaut_schema::action::{Catalogue, Descriptor, Offered};
 use sqlx::{Postgres, Transaction};
 
-use crate::{Caller, Store, StoreError, error::Doing as _, operator};
+use crate::{Caller, Store, StoreError, agents::AgentRecord, error::Doing as _, operator};
 
 /// A tool that a server declares.
 #[derive(Debug, Clone)]
@@ -104,8 +104,9 @@ impl Store {
                 Ok((tool.name, descriptor))
             })
             .collect::<Result<_, StoreError>>()?;
-        let offered = Offered { secrets: self.offered_secrets().await?, ..operator::offered(&self.pool).await? };
-        Ok(Catalogue { tools, unseen_servers, offered, grants: agent.grants, agent: agent.name })
+        let offered = Offered { secrets: self.offered_secrets().await?, ..operator::offered_in(&self.pool).await? };
+        let AgentRecord { grants, name: agent, cost_budget, .. } = agent;
+        Ok(Catalogue { tools, unseen_servers, offered, grants, agent, cost_budget })
     }
 
     /// Every configured server, in order of name: when its tools were last seen, and what was wrong last time.

@@ -159,7 +159,7 @@ impl Store {
     /// Runs `work` in a transaction of its own task: a caller that goes away, or stops waiting, cannot leave it half
     /// done on a connection that somebody else gets next.
     ///
-    /// Locks are waited for in one order: `received`, tasks by id, runs by id; concurrency keys are not waited for by
+    /// Locks are waited for in one order: `received`, tasks by id, budgets of agents by id, runs by id; concurrency keys are not waited for by
     /// whoever holds a run. What Ordinaut's own events trigger cannot keep to it: which tasks listen to the end of a
     /// run, and which of their runs give way, is known only after runs are locked. So two may wait for each other;
     /// PostgreSQL rolls one back, and that one begins anew here, with a fresh copy of `work`.

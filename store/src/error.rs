@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use ordinaut_schema::id::{ApprovalId, RunId, TaskId};
+use ordinaut_schema::{
+    budget::Exhausted,
+    id::{ApprovalId, RunId, TaskId},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -26,6 +29,9 @@ pub enum StoreError {
     /// `reason` says what the task is: cancelled, ended, not paused, …
     #[error("task {task} cannot be changed so: {reason}")]
     TaskState { task: TaskId, reason: String },
+    /// Nothing was planned, because a budget is used up.
+    #[error("no run of task {task} fits its budgets: {exhausted}")]
+    OverBudget { task: TaskId, exhausted: Box<Exhausted> },
     #[error("the request id `{request}` was used for a run of another task")]
     RequestUsed { request: String },
     #[error("run {run} cannot be changed so: {reason}")]

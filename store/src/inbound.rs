@@ -20,6 +20,7 @@ use tracing::warn;
 use crate::{
     Caller, Store,
     admission::{LockedTask, NewRun, Turn, enter_runs, entry, live_runs},
+    budgets::{Budgets, Wanted, lock_agents},
     connection::transaction_now,
     duplicates::{Keys, key_of},
     error::{Doing as _, StoreError},
@@ -198,6 +199,8 @@ struct Listener {
     state: TaskState,
     spec: TaskSpec,
     dedupe: Option<Dedupe>,
+    /// Its agent has a budget.
+    has_budget: bool,
 }
 
 /// Plans a run of every task that listens to the event and whose filter it passes.
@@ -222,14 +225,19 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
             Err(why) => answer.skipped.push((listener.title, format!("its event_filter failed: {why}"))),
         }
     }
-    let locked = addressed.iter().filter(|it| it.state != TaskState::Paused);
-    let asked = locked.filter_map(|it| Some((it.task.agent, it.dedupe.as_ref()?.key.clone())));
+    let going = || addressed.iter().filter(|it| it.state != TaskState::Paused);
+    let agents = lock_agents(tx, &going().filter(|it| it.has_budget).map(|it| it.task.agent).collect()).await?;
+    let asked = going().filter_map(|it| Some((it.task.agent, it.dedupe.as_ref()?.key.clone())));
     let mut keys = Keys::lock(tx, asked).await?;
-    // A duplicate makes nobody give way.
+    let wanted: Vec<_> =
+        going().map(|it| Wanted { task: &it.task, spec: &it.spec, from: cause.at, to: cause.at }).collect();
+    let mut budgets = Budgets::count(tx, &agents, &wanted).await?;
+    // A duplicate makes nobody give way, nor does what is over budget.
     let giving_way: Vec<TaskId> = addressed
         .iter()
         .filter(|it| it.state == TaskState::Active && it.spec.overlap == Overlap::CancelRunning)
         .filter(|it| duplicate_of(&keys, it, cause.at).is_none())
+        .filter(|it| budgets.allows(&it.task, &caused(it, cause, &event)).is_ok())
         .map(|it| it.task.id)
         .collect();
     if !giving_way.is_empty() {
@@ -242,15 +250,16 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
     for listener in addressed {
         // Now: the task before this one may have taken the same key.
         let before = duplicate_of(&keys, &listener, cause.at);
-        let Listener { task, title, state, spec, dedupe } = listener;
-        let key = OccurrenceKey::event(cause.id);
-        let mut run = NewRun::of(&task, &spec, Trigger::Event, key, cause.at, cause.at);
-        run.cause_depth = cause.depth + 1;
-        run.event = Some(event.clone());
+        let mut run = caused(&listener, cause, &event);
+        let over_budget = budgets.allows(&listener.task, &run).err();
+        let Listener { task, title, state, spec, dedupe, .. } = listener;
         let turn = match state {
             TaskState::Paused => Err(SkipReason::Paused),
             TaskState::Active | TaskState::Ended | TaskState::Cancelled if before.is_some() => {
                 Err(SkipReason::Duplicate)
+            }
+            TaskState::Active | TaskState::Ended | TaskState::Cancelled if over_budget.is_some() => {
+                Err(SkipReason::Budget)
             }
             TaskState::Active | TaskState::Ended | TaskState::Cancelled => {
                 entry(&spec, live.get(&task.id).copied().unwrap_or_default())
@@ -259,6 +268,7 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
         match turn {
             Ok(turn) => {
                 run.blocked = turn == Turn::Later;
+                budgets.take(&mut run);
                 if let Some(Dedupe { key, .. }) = &dedupe {
                     keys.take(task.agent, key, run.id, cause.at, cause.at);
                 }
@@ -266,8 +276,11 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
                 runs.push(run);
             }
             Err(reason) => {
-                let why = before.filter(|_| reason == SkipReason::Duplicate);
-                let why = why.map_or_else(|| reason.to_string(), |run| format!("{reason} of run {run}"));
+                let why = match (reason, before, over_budget) {
+                    (SkipReason::Duplicate, Some(run), _) => format!("{reason} of run {run}"),
+                    (SkipReason::Budget, _, Some(exhausted)) => format!("{reason}: {exhausted}"),
+                    _ => reason.to_string(),
+                };
                 answer.skipped.push((title, why));
                 skipped.push(Skipped::of(&run, reason));
             }
@@ -278,6 +291,15 @@ async fn trigger(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -> Resul
     // These are not listened to in turn: an event that nobody could take would otherwise echo.
     write_skipped(tx, &skipped).await?;
     Ok(answer)
+}
+
+/// The run that an event causes of a task.
+fn caused(listener: &Listener, cause: &Cause<'_>, event: &Value) -> NewRun {
+    let key = OccurrenceKey::event(cause.id);
+    let mut run = NewRun::of(&listener.task, &listener.spec, Trigger::Event, key, cause.at, cause.at);
+    run.cause_depth = cause.depth + 1;
+    run.event = Some(event.clone());
+    run
 }
 
 /// The run that makes an event at `at` a duplicate for a task.
@@ -321,7 +343,8 @@ async fn lock_listeners(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -
     }
     let rows = sqlx::query!(
         r#"
-        select task.id, task.shard, task.agent_id, task.revision, task.title, task.state, task_revision.definition
+        select task.id, task.shard, task.agent_id, task.revision, task.title, task.state, task_revision.definition,
+            exists (select from agent_budget where agent_id = task.agent_id) as "has_budget!"
         from task
         join task_revision on task_revision.task_id = task.id and task_revision.revision = task.revision
         where task.id = any ($1)
@@ -353,6 +376,7 @@ async fn lock_listeners(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -
                 state,
                 spec,
                 dedupe: None,
+                has_budget: row.has_budget,
             })
         })
         .collect())

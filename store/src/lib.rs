@@ -6,7 +6,7 @@
 //! - asked: [`tasks`], [`runs`], [`inbound`] (events), [`agents`], [`inbox`], [`catalog`], [`approvals`],
 //!   `operator` (what it offers)
 //! - kept for calls: [`secrets`]
-//! - due: [`planning`] (occurrences become runs), [`admission`] (keys), `duplicates`,
+//! - due: [`planning`] (occurrences become runs), [`admission`] (keys), `duplicates`, [`budgets`],
 //!   [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
 //! - told: [`outbox`], [`wakeups`], `audit`; `afterwards`, what is left to do after a commit
@@ -18,6 +18,7 @@ mod afterwards;
 pub mod agents;
 pub mod approvals;
 mod audit;
+pub mod budgets;
 pub mod catalog;
 pub mod claims;
 pub mod conclusions;

@@ -1,7 +1,11 @@
 //! What the operator offers to steps, as executors publish it, and how much of it agents use.
 
-use ordinaut_schema::{action::Offered, id::AgentId};
-use sqlx::PgPool;
+use ordinaut_schema::{
+    action::Offered,
+    budget::{Cost, Tariff},
+    id::AgentId,
+};
+use sqlx::PgExecutor;
 
 use crate::{Store, StoreError, error::Doing as _};
 
@@ -13,17 +17,22 @@ impl Store {
     /// Makes what is offered exactly this. Executors over one database are expected to be configured alike: the last
     /// one that read its file is believed.
     pub async fn set_offered(&self, offered: &Offered) -> Result<(), StoreError> {
-        let mut rows: Vec<(&str, String, String, bool)> = Vec::new();
+        let mut rows: Vec<(&str, String, String)> = Vec::new();
         for (kind, entries) in [(CHANNEL, &offered.channels), (MODEL, &offered.models), (COMMAND, &offered.commands)] {
-            for (name, about) in entries {
-                let is_default = kind == MODEL && offered.default_model.as_ref() == Some(name);
-                rows.push((kind, name.clone(), about.clone(), is_default));
-            }
+            rows.extend(entries.iter().map(|(name, about)| (kind, name.clone(), about.clone())));
         }
         let kinds: Vec<String> = rows.iter().map(|row| row.0.to_owned()).collect();
         let names: Vec<String> = rows.iter().map(|row| row.1.clone()).collect();
         let abouts: Vec<String> = rows.iter().map(|row| row.2.clone()).collect();
-        let defaults: Vec<bool> = rows.iter().map(|row| row.3).collect();
+        let is_default = |kind: &str, name: &String| kind == MODEL && offered.default_model.as_ref() == Some(name);
+        let defaults: Vec<bool> = rows.iter().map(|row| is_default(row.0, &row.1)).collect();
+        let tariff = |row: &(&str, String, String)| offered.tariffs.get(&row.1).filter(|_| row.0 == MODEL);
+        let price = |of: fn(&Tariff) -> Cost| -> Vec<Option<i64>> {
+            rows.iter().map(|row| Some(i64::try_from(of(tariff(row)?).billionths()).unwrap_or(i64::MAX))).collect()
+        };
+        let (inputs, outputs) = (price(|tariff| tariff.input), price(|tariff| tariff.output));
+        let most: Vec<Option<i32>> =
+            rows.iter().map(|row| Some(i32::try_from(tariff(row)?.max_tokens).unwrap_or(i32::MAX))).collect();
         self.transaction("publish what the operator offers", move |mut tx| async move {
             // Two executors that start together publish one after the other, each as a whole; readers see either.
             sqlx::query!("lock table offered in share row exclusive mode")
@@ -33,14 +42,20 @@ impl Store {
             sqlx::query!("delete from offered").execute(&mut *tx).await.doing("drop what was offered")?;
             sqlx::query!(
                 "
-                insert into offered (kind, name, about, is_default)
-                select kind, name, about, is_default
-                from unnest($1::text[], $2::text[], $3::text[], $4::boolean[]) as now (kind, name, about, is_default)
+                insert into offered (kind, name, about, is_default, input_price, output_price, max_tokens)
+                select kind, name, about, is_default, input_price::numeric / 1000000000, output_price::numeric / 1000000000,
+                    max_tokens
+                from unnest(
+                    $1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::bigint[], $7::integer[]
+                ) as now (kind, name, about, is_default, input_price, output_price, max_tokens)
                 ",
                 &kinds,
                 &names,
                 &abouts,
                 &defaults,
+                &inputs as _,
+                &outputs as _,
+                &most as _,
             )
             .execute(&mut *tx)
             .await
@@ -52,7 +67,7 @@ impl Store {
 
     /// What definitions may name, as the last executor published it.
     pub async fn offered(&self) -> Result<Offered, StoreError> {
-        offered(&self.pool).await
+        offered_in(&self.pool).await
     }
 
     /// Counts one call of `what` by an agent, today (UTC), unless it has had `most` of them already.
@@ -84,15 +99,27 @@ impl Store {
     }
 }
 
-pub(crate) async fn offered(pool: &PgPool) -> Result<Offered, StoreError> {
-    let rows = sqlx::query!("select kind, name, about, is_default from offered order by kind, name")
-        .fetch_all(pool)
-        .await
-        .doing("list what the operator offers")?;
+pub(crate) async fn offered_in(db: impl PgExecutor<'_>) -> Result<Offered, StoreError> {
+    let rows = sqlx::query!(
+        "
+        select kind, name, about, is_default, max_tokens, (input_price * 1000000000)::bigint as input_price,
+            (output_price * 1000000000)::bigint as output_price
+        from offered
+        order by kind, name
+        "
+    )
+    .fetch_all(db)
+    .await
+    .doing("list what the operator offers")?;
     let mut offered = Offered::default();
     for row in rows {
         if row.is_default {
             offered.default_model = Some(row.name.clone());
+        }
+        if let (Some(input), Some(output), Some(max_tokens)) = (row.input_price, row.output_price, row.max_tokens) {
+            let cost = |billionths: i64| Cost::from_billionths(u64::try_from(billionths).unwrap_or(0));
+            let tariff = Tariff { input: cost(input), output: cost(output), max_tokens: max_tokens.unsigned_abs() };
+            offered.tariffs.insert(row.name.clone(), tariff);
         }
         let entries = match row.kind.as_str() {
             CHANNEL => &mut offered.channels,

@@ -22,6 +22,7 @@ use crate::{
     Store,
     admission::{Live, LockedTask, NewRun, enter_runs, live_runs},
     afterwards::claimable,
+    budgets::{Budgets, lock_agents},
     connection::at,
     duplicates::Keys,
     error::{Doing as _, StoreError},
@@ -46,6 +47,12 @@ pub struct Planned {
     pub now: Option<Timestamp>,
 }
 
+/// What runs take that several tasks have in common.
+struct Ledger {
+    keys: Keys,
+    budgets: Budgets,
+}
+
 /// A due task, decided.
 struct Decided {
     task: LockedTask,
@@ -68,14 +75,19 @@ impl Store {
 }
 
 async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Planned, StoreError> {
-    let now = sqlx::query_scalar!(r#"select now() as "now!: jiff_sqlx::Timestamp""#)
-        .fetch_one(&mut **tx)
-        .await
-        .doing("read the database's clock")?
-        .to_jiff();
+    let at_start = sqlx::query!(
+        r#"
+        select now() as "now!: jiff_sqlx::Timestamp",
+            exists (select from agent_budget) as "budgets!"
+        "#
+    )
+    .fetch_one(&mut **tx)
+    .await
+    .doing("read the database's clock")?;
+    let now = at_start.now.to_jiff();
     let due = lock_due(tx, limit).await?;
     let tasks = u32::try_from(due.len()).unwrap_or(u32::MAX);
-    let (decided, runs) = plan_tasks(tx, due, now, Reach::Due).await?;
+    let (decided, runs) = plan_tasks(tx, due, (now, Reach::Due), at_start.budgets).await?;
     let skipped: usize = decided.iter().map(|it| it.plan.closed.len()).sum();
     let woken = wake(tx, limit).await?;
     Ok(Planned {
@@ -108,7 +120,7 @@ pub(crate) async fn settle(tx: &mut Transaction<'_, Postgres>, task: TaskId, now
         if before.is_none_or(|next| next > now) {
             return Ok(());
         }
-        let (decided, _) = plan_tasks(tx, vec![due], now, Reach::Passed).await?;
+        let (decided, _) = plan_tasks(tx, vec![due], (now, Reach::Passed), true).await?;
         if decided.iter().all(|it| it.plan.next_occurrence_at == before) {
             return Ok(());
         }
@@ -121,8 +133,8 @@ pub(crate) async fn settle(tx: &mut Transaction<'_, Postgres>, task: TaskId, now
 async fn plan_tasks(
     tx: &mut Transaction<'_, Postgres>,
     due: Vec<DueTask>,
-    now: Timestamp,
-    reach: Reach,
+    (now, reach): (Timestamp, Reach),
+    agents_have_budgets: bool,
 ) -> Result<(Vec<Decided>, u32), StoreError> {
     let live = live_runs(tx, &due.iter().map(|due| due.task.id.uuid()).collect::<Vec<_>>()).await?;
 
@@ -130,12 +142,17 @@ async fn plan_tasks(
     let mut entering = Vec::new();
     let mut skipped = Vec::new();
     let mut cancelling = Vec::new();
-    let mut keys = lock_keys(tx, &due).await?;
+    let agents = due.iter().filter(|_| agents_have_budgets).map(|due| due.task.agent).collect();
+    let agents = lock_agents(tx, &agents).await?;
+    let keys = lock_keys(tx, &due).await?;
+    let budgets = Budgets::count(tx, &agents, &due.iter().filter_map(|due| due.wants(now)).collect::<Vec<_>>()).await?;
+    let mut ledger = Ledger { keys, budgets };
     for mut due in due {
         let live = live.get(&due.task.id).copied().unwrap_or_default();
         due.standing.live_runs = live.holders;
         due.standing.queued_runs = live.all();
-        let one = decide(due, live, (now, reach), &mut keys, &mut entering);
+        (due.standing.allowances, due.standing.reservation) = ledger.budgets.left(&due.task);
+        let one = decide(due, live, (now, reach), &mut ledger, &mut entering);
         skipped.extend(one.plan.closed.iter().map(|stretch| Skipped::stretch(&one.task, stretch)));
         if one.plan.cancel_live {
             cancelling.push(one.task.id);
@@ -147,7 +164,7 @@ async fn plan_tasks(
         take_turns_again(tx, &cancelling, &mut entering).await?;
     }
     move_cursors(tx, &decided).await?;
-    keys.write(tx).await?;
+    ledger.keys.write(tx).await?;
     enter_runs(tx, &entering).await?;
     let mut told = write_skipped(tx, &skipped).await?;
     told.extend(tell_changes(tx, &decided).await?);
@@ -184,7 +201,7 @@ fn decide(
     due: DueTask,
     live: Live,
     (now, reach): (Timestamp, Reach),
-    keys: &mut Keys,
+    Ledger { keys, budgets }: &mut Ledger,
     entering: &mut Vec<NewRun>,
 ) -> Decided {
     let DueTask { task, title, state, mut standing, spec, dedupe } = due;
@@ -227,6 +244,7 @@ fn decide(
         if let Some(Dedupe { key, .. }) = &dedupe {
             keys.take(task.agent, key, run.id, run.occurrence_at, now);
         }
+        budgets.take(&mut run);
         entering.push(run);
     }
     let state = match state {

@@ -1,5 +1,7 @@
 //! Runs that somebody asks for: now, no longer, once more. Each wish is guarded so that asking twice asks once.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use ordinaut_schema::{
     id::{OccurrenceKey, RunId, Shard, TaskId},
@@ -15,6 +17,7 @@ use crate::{
     Caller, Store,
     admission::{LockedTask, NewRun, Turn, admit, enter_runs, entry, live_runs},
     audit::audit,
+    budgets::{Budgets, LockedAgents, Wanted, lock_agents},
     connection::transaction_now,
     duplicates::{Keys, key_of},
     error::{Doing as _, StoreError},
@@ -31,6 +34,8 @@ pub use step::{SubRun, SubRunState};
 /// A task whose row is locked, with its definition.
 struct Asked {
     task: LockedTask,
+    /// Its agent, where that has a budget.
+    agents: LockedAgents,
     state: TaskState,
     spec: TaskSpec,
 }
@@ -54,7 +59,8 @@ impl Store {
     /// its window nothing runs: the request is a skipped occurrence, and is answered with the run it is a duplicate of.
     ///
     /// # Errors
-    /// [`StoreError::TaskState`] for a cancelled task, and for one whose queue is full; [`StoreError::RequestUsed`].
+    /// [`StoreError::TaskState`] for a cancelled task, and for one whose queue is full; [`StoreError::OverBudget`], with
+    /// nothing stored; [`StoreError::RequestUsed`].
     pub async fn run_now(
         &self,
         caller: &Caller,
@@ -234,7 +240,8 @@ async fn answer(
 async fn lock_task(tx: &mut Transaction<'_, Postgres>, caller: &Caller, task: TaskId) -> Result<Asked, StoreError> {
     let row = sqlx::query!(
         r#"
-        select task.id, task.shard, task.agent_id, task.revision, task.state, task_revision.definition
+        select task.id, task.shard, task.agent_id, task.revision, task.state, task_revision.definition,
+            exists (select from agent_budget where agent_id = task.agent_id) as "has_budget!"
         from task
         join task_revision on task_revision.task_id = task.id and task_revision.revision = task.revision
         where task.id = $1
@@ -248,7 +255,10 @@ async fn lock_task(tx: &mut Transaction<'_, Postgres>, caller: &Caller, task: Ta
     .await
     .doing("lock a task")?
     .ok_or_else(|| StoreError::TaskNotFound { task: task.to_string(), near: Vec::new() })?;
+    // After the task, before anything else that is waited for.
+    let agents = BTreeSet::from_iter(row.has_budget.then_some(caller.agent));
     Ok(Asked {
+        agents: lock_agents(tx, &agents).await?,
         task: LockedTask {
             id: task,
             shard: Shard(u8::try_from(row.shard).unwrap_or(0)),
@@ -262,8 +272,14 @@ async fn lock_task(tx: &mut Transaction<'_, Postgres>, caller: &Caller, task: Ta
     })
 }
 
-/// Enters a run that was asked for: it takes its turn after the runs of its task that are not over.
+/// Enters a run that was asked for, if budgets allow it: it takes its turn after the runs of its task that are not over.
 async fn enter(tx: &mut Transaction<'_, Postgres>, asked: &Asked, run: &mut NewRun) -> Result<(), StoreError> {
+    let wanted = Wanted { task: &asked.task, spec: &asked.spec, from: run.occurrence_at, to: run.occurrence_at };
+    let mut budgets = Budgets::count(tx, &asked.agents, &[wanted]).await?;
+    budgets
+        .allows(&asked.task, run)
+        .map_err(|exhausted| StoreError::OverBudget { task: asked.task.id, exhausted: Box::new(exhausted) })?;
+    budgets.take(run);
     if asked.spec.overlap == Overlap::CancelRunning {
         cancel_live(tx, Live::OfTasks(&[asked.task.id]), "a newer run was asked for").await?;
     }

@@ -4,7 +4,7 @@
 //! the data. An answer that has to fit a JSON Schema is held to it by the endpoint where it can, judged here always, and
 //! mended by the model once. Failures are typed, say what the endpoint said, and never hold its key.
 //!
-//! `prompt` is what is asked, `anthropic` and `openai` how, `answer` what becomes of it.
+//! `prompt` is what is asked, `anthropic` and `openai` how, `answer` what becomes of it; `purse` is what it may cost.
 
 use async_trait::async_trait;
 use ordinaut_schema::{
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use self::{
     answer::Said,
     prompt::{Asked, Prompt},
+    purse::Purse,
 };
 use super::{
     Action, Answer, StepCall,
@@ -33,6 +34,7 @@ mod answer;
 mod anthropic;
 mod openai;
 mod prompt;
+mod purse;
 mod strict;
 
 /// Performs `llm.generate`.
@@ -130,8 +132,18 @@ impl LlmGenerate {
         Ok((name, model))
     }
 
-    /// One request; each is counted.
+    /// One request; each is counted, and paid for where budgets say so.
     async fn ask(&self, talk: &Conversation<'_>, prompt: &Prompt) -> Result<Said, StepFailure> {
+        let (model, key) = (talk.model, talk.key.as_deref());
+        let purse = Purse::open(&self.store, talk.call, (talk.name, model.tariff())).await?;
+        let prompt = &Prompt { max_tokens: purse.most(prompt.max_tokens), ..prompt.clone() };
+        let (mut headers, body) = match model.kind {
+            ModelKind::Anthropic => (anthropic::headers(key), anthropic::body(model, prompt)),
+            ModelKind::OpenAi => (openai::headers(key), openai::body(model, prompt)),
+        };
+        let body = body.to_string();
+        let bytes = body.len();
+        purse.judge(bytes, prompt.max_tokens)?;
         let most = self.limits.llm_calls_per_day;
         match self.store.count_call(talk.call.agent, "llm.generate", most).await {
             Ok(true) => {}
@@ -144,19 +156,10 @@ impl LlmGenerate {
             }
             Err(error) => return Err(store_failure(&error)),
         }
-        let (model, key) = (talk.model, talk.key.as_deref());
-        let (mut headers, body) = match model.kind {
-            ModelKind::Anthropic => (anthropic::headers(key), anthropic::body(model, prompt)),
-            ModelKind::OpenAi => (openai::headers(key), openai::body(model, prompt)),
-        };
         // What is to be mended is another call: under the first one's key its first answer might come again.
         let mending = if prompt.turns.len() > 1 { "/mend" } else { "" };
         headers.push(("Idempotency-Key", format!("{}{mending}", talk.call.idempotency_key)));
-        let post = endpoint::Post {
-            url: model.url(),
-            headers: endpoint::headers(&headers)?,
-            body: body.to_string().into(),
-        };
+        let post = endpoint::Post { url: model.url(), headers: endpoint::headers(&headers)?, body: body.into() };
         // Twice what may be kept: JSON around the text, and what is escaped in it.
         let reply = endpoint::post(post, talk.deadline, self.limits.step_output_bytes * 2, &talk.redactor)
             .await
@@ -185,6 +188,7 @@ impl LlmGenerate {
             );
             StepFailure::new(ErrorKind::InvalidOutput, message).sent(true)
         })?;
+        purse.settle(&self.store, said.usage, bytes, prompt.max_tokens).await;
         match &said.refusal {
             None => Ok(said),
             Some(why) => Err(StepFailure::new(

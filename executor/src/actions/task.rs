@@ -86,6 +86,7 @@ impl Action for RunTask {
 fn failure(error: &StoreError) -> StepFailure {
     match error {
         StoreError::TaskState { .. } => StepFailure { kind: ErrorKind::ToolError, ..store_failure(error) },
+        StoreError::OverBudget { .. } => StepFailure { kind: ErrorKind::Denied, ..store_failure(error) },
         StoreError::TaskNotFound { near, .. } if !near.is_empty() => {
             let message = format!("{error}; there is \"{}\"", near.join("\", \""));
             StepFailure::new(ErrorKind::ClientError, message)

@@ -9,6 +9,7 @@ use ordinaut_schema::{
     run::{ErrorKind, StepFailure, StepRecord, StepState},
     secret::mark,
     template,
+    time::Zone,
 };
 use serde_json::{Value, json};
 use tracing::Instrument as _;
@@ -177,6 +178,8 @@ impl Engine<'_> {
             task: self.run.task,
             run: self.run.id,
             cause_depth: self.run.cause_depth,
+            budget: self.spec.budget(),
+            zone: Zone::find(&self.spec.timezone).unwrap_or_else(Zone::utc),
             cancelled: self.orders.cancelled.child_token(),
         };
         let span = traces::step(&step.id, &step.uses, place.index());

@@ -27,6 +27,10 @@ impl File {
         file
     }
 
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+
     pub(crate) fn write(&self, text: &str) {
         std::fs::write(&self.0, text).unwrap();
     }

@@ -37,6 +37,12 @@ pub(super) fn refuse(error: StoreError, request_id: Option<&str>) -> ToolError {
             capital(&reason),
             "Nothing was changed. get_task shows how the task stands.",
         ),
+        StoreError::OverBudget { exhausted, .. } => ToolError::refused(
+            "over_budget",
+            capital(&exhausted.to_string()),
+            "Nothing was stored. Tell the person when it begins anew; update_task changes a limit of the task's, and \
+             `ordinaut agent budget` one of the agent's.",
+        ),
         StoreError::RequestUsed { .. } => ToolError::refused(
             "request_id_used",
             capital(&message),

@@ -31,6 +31,13 @@ pub(super) fn count(description: &str, range: (u32, u32), example: u32) -> Value
     schema
 }
 
+/// A number above 0.
+pub(super) fn number(description: &str, example: u32) -> Value {
+    let mut schema = field("number", description, example);
+    schema["exclusiveMinimum"] = 0.into();
+    schema
+}
+
 pub(super) fn object(description: &str, example: Value) -> Value {
     field("object", description, example)
 }

@@ -361,6 +361,6 @@ pub(super) const fn skip_meaning(reason: SkipReason) -> &'static str {
         SkipReason::Paused => "the task was paused",
         SkipReason::Snoozed => "the task was snoozed",
         SkipReason::Duplicate => "a run with the same dedupe_key was there within its window",
-        SkipReason::Budget => "the day's budget was spent",
+        SkipReason::Budget => "a budget (max_runs_per_day, max_cost_per_month) was used up",
     }
 }

@@ -63,6 +63,7 @@ async fn every_field_is_described_with_an_example_and_every_schema_is_flat() {
             let fits = match described["type"].as_str().unwrap() {
                 "string" => example.is_string(),
                 "integer" => example.is_u64(),
+                "number" => example.is_number(),
                 "boolean" => example.is_boolean(),
                 "array" => example.is_array() && described["items"]["type"].is_string(),
                 "object" => example.is_object(),

@@ -4,7 +4,12 @@ use serde_json::Value;
 use url::Url;
 
 use super::credential::{Credential, endpoint, read as read_credential};
-use crate::{fault::FaultCode, fields::Fields, run::text_enum};
+use crate::{
+    budget::{Cost, Tariff},
+    fault::FaultCode,
+    fields::Fields,
+    run::text_enum,
+};
 
 const MAX_TOKENS: u32 = 4096;
 const MOST_TOKENS: u32 = 1_000_000;
@@ -41,6 +46,12 @@ pub struct Price {
 }
 
 impl Model {
+    /// What it costs, where the operator gave it a price.
+    pub fn tariff(&self) -> Option<Tariff> {
+        let Price { input, output } = self.price?;
+        Some(Tariff { input: Cost::of(input)?, output: Cost::of(output)?, max_tokens: self.max_tokens })
+    }
+
     /// Where a call goes. A base that ends in `/v1` is what OpenAI-compatible servers are usually given as.
     pub fn url(&self) -> Url {
         let path = match self.kind {
@@ -83,7 +94,7 @@ pub(super) fn read(mut fields: Fields<'_, '_>) -> Option<(Model, bool)> {
 
 fn price(fields: &mut Fields<'_, '_>) -> Option<Price> {
     let written = fields.object("price")?;
-    let amount = |name: &str| written.get(name).and_then(Value::as_f64).filter(|it| it.is_finite() && *it >= 0.0);
+    let amount = |name: &str| written.get(name).and_then(Value::as_f64).filter(|it| Cost::of(*it).is_some());
     if let (Some(input), Some(output), 2) = (amount("input"), amount("output"), written.len()) {
         return Some(Price { input, output });
     }

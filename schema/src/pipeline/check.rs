@@ -12,6 +12,7 @@ use crate::{
         self, Catalogue,
         parking::{Inside, judge_place},
     },
+    budget::Owner,
     condition,
     fault::{Fault, FaultCode, Faults, child, nearest},
     limits::Limits,
@@ -31,6 +32,8 @@ pub(crate) struct Checker<'a> {
     groups: Vec<&'a str>,
     /// Where the request of the step at hand goes, where that is written out.
     destination: Option<Url>,
+    /// Whose budget of cost the models have to have prices for.
+    pub(crate) priced_for: Option<Owner>,
     pub(crate) faults: &'a mut Faults,
     pub(crate) warnings: &'a mut Vec<String>,
 }
@@ -83,7 +86,7 @@ impl<'a> Checker<'a> {
                 Element::Step(_) => None,
             })
             .collect();
-        Self { params, catalogue, limits, names, groups, destination: None, faults, warnings }
+        Self { params, catalogue, limits, names, groups, destination: None, priced_for: None, faults, warnings }
     }
 
     pub(crate) fn pipeline(&mut self, pipeline: &[Element], path: &str) {
@@ -141,7 +144,11 @@ impl<'a> Checker<'a> {
         if !step.uses.is_empty() {
             let judged = action::judge_name(&step.uses, &child(path, "uses"), self.catalogue).and_then(|warning| {
                 self.warnings.extend(warning);
-                action::judge_need(&step.uses, &step.with, &with, self.catalogue)
+                action::judge_need(&step.uses, &step.with, &with, self.catalogue)?;
+                match self.priced_for {
+                    Some(owner) => action::judge_price(&step.uses, &step.with, &with, self.catalogue, owner),
+                    None => Ok(()),
+                }
             });
             self.faults.extend(judged.err());
         }

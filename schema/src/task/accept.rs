@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     action::split_tool,
+    budget::Owner,
     fault::{Fault, FaultCode, Faults},
     fields::{Fields, Synonyms, kind_of},
     pipeline::{self, check::Checker, read::Reader},
@@ -86,6 +87,11 @@ pub(super) fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Acce
 
     let mut checker =
         Checker::new(&pipeline, &on_failure, &params, against.catalogue, against.limits, fields.faults, &mut warnings);
+    checker.priced_for = match (policies.max_cost_per_month, against.catalogue.cost_budget) {
+        (Some(_), _) => Some(Owner::Task),
+        (None, true) => Some(Owner::Agent),
+        (None, false) => None,
+    };
     if let Some(filter) = &timing.event_filter {
         checker.event_filter(filter, "$.event_filter");
     }
@@ -155,6 +161,9 @@ fn policies(fields: &mut Fields<'_, '_>, kind: ScheduleKind, warnings: &mut Vec<
         spec.priority = u8::try_from(priority).expect("the range ends at 9");
     }
     dedupe(fields, &mut spec, warnings);
+    spec.max_runs_per_day = fields.count("max_runs_per_day", 1..=u32::MAX);
+    spec.max_cost_per_month = fields.amount("max_cost_per_month");
+    spec.max_tokens_per_run = fields.count("max_tokens_per_run", 1..=u32::MAX);
     spec.run_timeout = fields.duration("run_timeout", SECOND..=30 * DAY).unwrap_or(spec.run_timeout);
     spec.pause_after_failures =
         fields.count("pause_after_failures", 0..=1_000_000).unwrap_or(spec.pause_after_failures);

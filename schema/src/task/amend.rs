@@ -19,7 +19,7 @@ const REQUIRED: [&str; 3] = ["title", "schedule_kind", "pipeline"];
 /// Fields that say when a task is due: after a change of one, delays and intervals count anew.
 const SCHEDULE: [&str; 4] = ["schedule_kind", "schedule_expr", "timezone", "starts_at"];
 
-const OPTIONAL: [&str; 25] = [
+const OPTIONAL: [&str; 28] = [
     "description",
     "schedule_expr",
     "timezone",
@@ -39,6 +39,9 @@ const OPTIONAL: [&str; 25] = [
     "priority",
     "dedupe_key",
     "dedupe_window",
+    "max_runs_per_day",
+    "max_cost_per_month",
+    "max_tokens_per_run",
     "run_timeout",
     "pause_after_failures",
     "retry",

@@ -81,6 +81,15 @@ struct Task {
     dedupe_key: Option<String>,
     /// How long a `dedupe_key` is remembered.
     dedupe_window: Option<Span>,
+    /// Occurrences above so many runs a day, in the task's zone, are skipped.
+    #[schemars(range(min = 1, max = 4_294_967_295_u64))]
+    max_runs_per_day: Option<u32>,
+    /// What models may cost in a month of the task's zone, in the operator's currency: a run that may pass it is skipped.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1_000_000_000))]
+    max_cost_per_month: Option<f64>,
+    /// Tokens of models, prompts included, that one run may use; the next call is denied.
+    #[schemars(range(min = 1, max = 4_294_967_295_u64))]
+    max_tokens_per_run: Option<u32>,
     /// The limit of a whole run, waiting not counted; an hour by default.
     run_timeout: Option<Span>,
     /// After so many failures in a row the task pauses itself; 0: never.

@@ -1,6 +1,8 @@
 //! A task's row as the planner reads it, under the task's lock.
 
+use jiff::Timestamp;
 use ordinaut_schema::{
+    budget::Cost,
     id::{AgentId, Shard, TaskId},
     planning::{Standing, Stretch},
     run::SkipReason,
@@ -9,7 +11,7 @@ use ordinaut_schema::{
 use serde_json::Value;
 use sqlx::types::Uuid;
 
-use crate::{StoreError, admission::LockedTask, duplicates::key_of};
+use crate::{StoreError, admission::LockedTask, budgets::Wanted, duplicates::key_of};
 
 /// A due task under its lock.
 pub(super) struct DueTask {
@@ -44,6 +46,14 @@ pub(super) struct DueRow {
     pub(super) stretch_count: Option<i32>,
     pub(super) stretch_opened_at: Option<jiff_sqlx::Timestamp>,
     pub(super) definition: Value,
+}
+
+impl DueTask {
+    /// The occurrences that budgets are counted for; nothing where none is due.
+    pub(super) fn wants(&self, now: Timestamp) -> Option<Wanted<'_>> {
+        let from = self.standing.next_occurrence_at.filter(|from| *from <= now)?;
+        Some(Wanted { task: &self.task, spec: self.spec.as_ref().ok()?, from, to: now })
+    }
 }
 
 impl TryFrom<DueRow> for DueTask {
@@ -91,6 +101,8 @@ impl TryFrom<DueRow> for DueTask {
                 live_runs: 0,
                 queued_runs: 0,
                 duplicates: None,
+                allowances: Vec::new(),
+                reservation: Cost::ZERO,
             },
             spec,
         })

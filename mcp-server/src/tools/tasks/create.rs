@@ -22,7 +22,7 @@ use super::{
         arguments::unquoted,
         call::{Call, Desk},
         refusals::{invalid_definition, refuse},
-        schema::{arguments, count, flag, list, object, request_id, text, word},
+        schema::{arguments, count, flag, list, number, object, request_id, text, word},
         untrusted,
     },
     echo, named, rehearse,
@@ -116,6 +116,12 @@ fn input() -> Value {
                 ),
             ),
             ("dedupe_window", text("Default 1h", "10m")),
+            ("max_runs_per_day", count("Runs a local day; more are skipped", (1, 4_294_967_295), 24)),
+            (
+                "max_cost_per_month",
+                number("Cost of models a local month, operator's currency; runs that may pass it are skipped", 20),
+            ),
+            ("max_tokens_per_run", count("Tokens of models a run; then calls are denied", (1, 4_294_967_295), 50_000)),
             ("run_timeout", text("Limit of a whole run; default 1h", "30m")),
             (
                 "pause_after_failures",

@@ -1,6 +1,7 @@
 //! `get_task` and `list_tasks`.
 
 use ordinaut_schema::{
+    budget::BudgetStanding,
     fault::{Fault, FaultCode, nearest},
     id::TaskId,
     planning::Stretch,
@@ -76,6 +77,7 @@ async fn show(desk: &Desk, task: &TaskRecord, shown: (Value, Option<String>)) ->
     let filter = RunFilter { task: Some(task.id), ..RunFilter::default() };
     let runs = desk.store.list_runs(&desk.caller, &filter, None, HEALTH_RUNS).await;
     let runs = runs.map_err(|error| refuse(error, None))?;
+    let budget = desk.store.task_budget(&desk.caller, task).await.map_err(|error| refuse(error, None))?;
     let zone = Timing::of(&task.spec).zone;
 
     let answer = Answer::new().line(format!("{}.", named(task)));
@@ -92,7 +94,9 @@ async fn show(desk: &Desk, task: &TaskRecord, shown: (Value, Option<String>)) ->
         .with("health", health.as_str())
         .with("last_runs", latest.iter().map(|run| Value::Object(run_summary(run, &zone))).collect::<Vec<_>>())
         .with("open_stretch", task.open_stretch.map(|stretch| open_stretch(&stretch, &zone)).unwrap_or_default())
+        .with("budget", budget.as_ref().map(BudgetStanding::to_json))
         .line(health.as_str())
+        .lines(budget.iter().flat_map(BudgetStanding::lines).map(|(what, how)| format!("Budget, {what}: {how}")))
         .lines(latest.iter().map(|run| run_line(run, &zone)))
         .line(task.open_stretch.map(|stretch| stretch_line(&stretch, &zone)).unwrap_or_default())
         .line(format!("Definition: {definition}"))
