@@ -106,6 +106,29 @@ pub const FAMILIES: [&str; 11] =
 /// Actions that are promised and not built yet, with what to do meanwhile.
 const NOT_YET: [(&str, &str); 1] = [("shell.exec", "serve the command as a tool of an MCP server meanwhile")];
 
+/// The words that people have for what an action does.
+const CALLED: [(&[&str], &str); 4] = [
+    (
+        &[
+            "email",
+            "mail",
+            "sms",
+            "slack",
+            "telegram",
+            "discord",
+            "push",
+            "message",
+            "notification",
+            "reminder",
+            "alert",
+        ],
+        "notify.send",
+    ),
+    (&["fetch", "curl", "request", "web", "webhook", "url", "api"], "http.request"),
+    (&["ai", "gpt", "openai", "anthropic", "claude", "chat", "prompt"], "llm.generate"),
+    (&["sleep", "delay", "pause"], "wait.for"),
+];
+
 /// The built-in actions, in the order in which they are listed.
 pub fn built_in() -> &'static [Descriptor] {
     built_in::all()
@@ -179,10 +202,17 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
         None => format!("there is no action `{uses}`; write `<family>.<action>`, such as `http.get`"),
     };
     let fault = Fault::new(path, FaultCode::UnknownAction, message);
-    match nearest(uses, catalogue.names()) {
-        Some(near) => fault.suggest(near),
+    match nearest(uses, catalogue.names()).or_else(|| called(uses)) {
+        Some(meant) => fault.suggest(meant),
         None => fault,
     }
+}
+
+/// The action for a name that says what it does in another word: `email.send`, `fetch`.
+fn called(uses: &str) -> Option<&'static str> {
+    let uses = uses.to_lowercase();
+    let meant = |word: &str| CALLED.iter().find(|(words, _)| words.contains(&word)).map(|(_, name)| *name);
+    uses.split(['.', '_', '-', ':', '/']).find_map(meant)
 }
 
 pub(crate) use input::judge as judge_input;
