@@ -202,10 +202,16 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
         None => format!("there is no action `{uses}`; write `<family>.<action>`, such as `http.get`"),
     };
     let fault = Fault::new(path, FaultCode::UnknownAction, message);
-    match nearest(uses, catalogue.names()).or_else(|| called(uses)) {
+    match meant(uses, catalogue) {
         Some(meant) => fault.suggest(meant),
         None => fault,
     }
+}
+
+/// The action that is meant by a name that none has: one that is near, or that does what the name says.
+pub fn meant<'a>(uses: &str, catalogue: &'a Catalogue) -> Option<&'a str> {
+    let of_family = |name: &&str| name.split_once('.').is_some_and(|(family, _)| family == uses);
+    nearest(uses, catalogue.names()).or_else(|| catalogue.names().find(of_family)).or_else(|| called(uses))
 }
 
 /// The action for a name that says what it does in another word: `email.send`, `fetch`.

@@ -610,6 +610,27 @@ fn an_action_in_another_word_is_refused_with_the_one_that_does_it() {
 }
 
 #[test]
+fn what_other_languages_write_is_refused_with_what_is_meant() {
+    let first = json!({"id": "a", "uses": "http.get", "with": {"url": "https://a.example.com"}});
+    let condition =
+        |text: &str| task(json!([first, {"id": "b", "if": text, "uses": "inbox.post", "with": {"text": "x"}}]));
+    let header = json!([{"id": "a", "uses": "http.get", "with":
+        {"url": "https://a.example.com", "headers": {"X-Key": "${env.KEY}"}}}]);
+    let rule = |rule: &str| with(json!({"schedule_kind": "rrule", "schedule_expr": rule}));
+    for (definition, meant) in [
+        (condition("len(steps.a.body) > 0"), "length"),
+        (condition("steps.a.body is not None"), "!="),
+        (condition("steps.a.body is null"), "=="),
+        (task(header), "secrets.KEY"),
+        (task(json!([first, first])), "a_2"),
+        (rule("FREQ=BIWEEKLY;BYDAY=MO;BYHOUR=9;BYMINUTE=0"), "FREQ=WEEKLY;INTERVAL=2"),
+        (rule("FREQ=QUARTERLY;BYHOUR=9;BYMINUTE=0"), "FREQ=MONTHLY;INTERVAL=3"),
+    ] {
+        assert_eq!(fault(&definition).suggestion.as_deref(), Some(meant), "{definition}");
+    }
+}
+
+#[test]
 fn what_an_action_lacks_is_named_with_an_example() {
     let lacking = faults(&task(json!([{"uses": "notify.send", "with": {}}])));
     let messages: Vec<_> = lacking.iter().map(|fault| fault.message.as_str()).collect();
