@@ -244,3 +244,10 @@ fn a_file_that_says_something_else_is_refused_with_what_it_is() {
         wrong("request: hi\ntranscript: [{ again: { /a: 1 } }]\njudge: [{ sql: select 1, is: 1 }]").contains("first")
     );
 }
+
+#[test]
+fn the_example_of_the_readme_is_a_request() {
+    let readme = include_str!("../../evals/README.md");
+    let example = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    Case::parse("example", example).unwrap();
+}
