@@ -35,6 +35,12 @@ year: packages build
     @sh scripts/system-packages faketime
     cargo test --locked --package ordinaut --test time -- --ignored --exact a_year_of_nights_passes_with_one_run_each
 
+[doc("The evaluation set of the MCP server, as a table; --set DIR, --case ID, --drive PROGRAM")]
+[group("check")]
+[no-exit-message]
+evals *arguments: packages
+    @sh scripts/evals {{ arguments }}
+
 [doc("All that can be judged without running anything: format, lints, dependencies")]
 [group("check")]
 check: fmt-check lint deny

@@ -114,6 +114,29 @@ impl Grants {
 pub const FAMILIES: [&str; 11] =
     ["http", "llm", "notify", "inbox", "approval", "wait", "task", "event", "data", "shell", "orchestrator"];
 
+/// The words that people have for what an action does.
+const CALLED: [(&[&str], &str); 4] = [
+    (
+        &[
+            "email",
+            "mail",
+            "sms",
+            "slack",
+            "telegram",
+            "discord",
+            "push",
+            "message",
+            "notification",
+            "reminder",
+            "alert",
+        ],
+        "notify.send",
+    ),
+    (&["fetch", "curl", "request", "web", "webhook", "url", "api"], "http.request"),
+    (&["ai", "gpt", "openai", "anthropic", "claude", "chat", "prompt"], "llm.generate"),
+    (&["sleep", "delay", "pause"], "wait.for"),
+];
+
 /// The built-in actions, in the order in which they are listed.
 pub fn built_in() -> &'static [Descriptor] {
     built_in::all()
@@ -177,10 +200,23 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
         None => format!("there is no action `{uses}`; write `<family>.<action>`, such as `http.get`"),
     };
     let fault = Fault::new(path, FaultCode::UnknownAction, message);
-    match nearest(uses, catalogue.names()) {
-        Some(near) => fault.suggest(near),
+    match meant(uses, catalogue) {
+        Some(meant) => fault.suggest(meant),
         None => fault,
     }
+}
+
+/// The action that is meant by a name that none has: one that is near, or that does what the name says.
+pub fn meant<'a>(uses: &str, catalogue: &'a Catalogue) -> Option<&'a str> {
+    let of_family = |name: &&str| name.split_once('.').is_some_and(|(family, _)| family == uses);
+    nearest(uses, catalogue.names()).or_else(|| catalogue.names().find(of_family)).or_else(|| called(uses))
+}
+
+/// The action for a name that says what it does in another word: `email.send`, `fetch`.
+fn called(uses: &str) -> Option<&'static str> {
+    let uses = uses.to_lowercase();
+    let meant = |word: &str| CALLED.iter().find(|(words, _)| words.contains(&word)).map(|(_, name)| *name);
+    uses.split(['.', '_', '-', ':', '/']).find_map(meant)
 }
 
 pub(crate) use input::{judge as judge_input, judge_url};

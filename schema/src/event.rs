@@ -97,11 +97,21 @@ fn check_topic(topic: &str, pattern: bool) -> Result<(), Fault> {
         } else {
             format!("segment `{segment}` has characters outside letters, digits, `_` and `-`")
         };
-        return Err(fault(format!(
-            "topic `{topic}`: {why}; write segments joined by dots, such as `user.email.received`"
-        )));
+        let fault =
+            fault(format!("topic `{topic}`: {why}; write segments joined by dots, such as `user.email.received`"));
+        return Err(match plain_topic(topic, pattern) {
+            Some(meant) => fault.suggest(meant),
+            None => fault,
+        });
     }
     Ok(())
+}
+
+/// The topic that was meant by what joins its segments with blanks, slashes or colons.
+fn plain_topic(text: &str, pattern: bool) -> Option<String> {
+    let joint = |c: char| c.is_whitespace() || matches!(c, '.' | '/' | ':');
+    let topic = text.split(joint).collect::<Vec<_>>().join(".");
+    (topic != text && check_topic(&topic, pattern).is_ok()).then_some(topic)
 }
 
 #[cfg(test)]
@@ -123,5 +133,19 @@ mod tests {
         assert!(TopicPattern::parse("user..x").is_err());
         assert!(check_published_topic("user.*").is_err());
         assert!(check_published_topic("user.email-received").is_ok());
+    }
+
+    #[test]
+    fn a_topic_with_other_joints_than_dots_is_refused_with_the_one_that_was_meant() {
+        for (written, meant) in [
+            ("door opened", Some("door.opened")),
+            ("user/email/received", Some("user.email.received")),
+            ("user..email", None),
+            ("user/email/*", Some("user.email.*")),
+            ("order:created!", None),
+            ("user.em*", None),
+        ] {
+            assert_eq!(TopicPattern::parse(written).unwrap_err().suggestion.as_deref(), meant, "{written}");
+        }
     }
 }

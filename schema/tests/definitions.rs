@@ -311,6 +311,35 @@ fn a_bare_name_in_an_event_filter_is_told_where_the_payload_is() {
 }
 
 #[test]
+fn a_once_that_has_gone_by_is_refused_with_the_instants_that_may_have_been_meant() {
+    let gone = |expr: &str| fault(&with(json!({"schedule_kind": "once", "schedule_expr": expr})));
+    // Earlier today, yesterday, and tomorrow's date in a year gone by: there is one instant to put in its place.
+    for (written, meant) in [
+        ("2026-11-23T08:00", "2026-11-24T08:00:00+02:00"),
+        ("2026-11-22T09:00", "2026-11-23T09:00:00+02:00"),
+        ("2024-11-24T08:00", "2026-11-24T08:00:00+02:00"),
+    ] {
+        assert_eq!(gone(written).suggestion.as_deref(), Some(meant), "{written}");
+    }
+    // Otherwise both are shown, and none is put in its place.
+    let far = gone("2024-02-29T09:00");
+    assert_eq!(far.suggestion, None);
+    assert!(far.message.contains("09:00 comes next at `2026-11-23T09:00:00+02:00`"), "{far}");
+    assert!(far.message.contains("29 February at `2028-02-29T09:00:00+02:00`"), "{far}");
+}
+
+#[test]
+fn a_zone_by_the_name_of_a_city_is_refused_with_its_zone() {
+    for (written, meant) in
+        [("Chisinau", "Europe/Chisinau"), ("Europe/Kishinev", "Europe/Chisinau"), ("Asia/Mumbai", "Asia/Kolkata")]
+    {
+        let found = fault(&with(json!({"timezone": written})));
+        assert_eq!((found.code, found.path.as_str()), (FaultCode::UnknownTimezone, "$.timezone"));
+        assert_eq!(found.suggestion.as_deref(), Some(meant), "{written}");
+    }
+}
+
+#[test]
 fn a_once_that_has_gone_by_is_shown_in_its_zone() {
     let gone = fault(&with(json!({"schedule_kind": "once", "schedule_expr": "2026-11-23T08:00"})));
     assert_eq!(gone.code, FaultCode::InThePast);
@@ -635,6 +664,52 @@ fn an_unknown_action_is_refused_with_what_is_near() {
     assert!(uses("github.close").message.contains("there are github.create_issue"));
     assert_eq!(uses("shell.run").code, FaultCode::UnknownAction);
     assert_eq!(uses("fetch").code, FaultCode::UnknownAction);
+}
+
+#[test]
+fn an_action_in_another_word_is_refused_with_the_one_that_does_it() {
+    for (written, meant) in [
+        ("email.send", "notify.send"),
+        ("Slack.post_message", "notify.send"),
+        ("send_mail", "notify.send"),
+        ("fetch", "http.request"),
+        ("openai.chat", "llm.generate"),
+        ("sleep", "wait.for"),
+    ] {
+        assert_eq!(fault(&task(json!([{"uses": written}]))).suggestion.as_deref(), Some(meant), "{written}");
+    }
+    assert_eq!(fault(&task(json!([{"uses": "crm.close"}]))).suggestion, None);
+}
+
+#[test]
+fn what_other_languages_write_is_refused_with_what_is_meant() {
+    let first = json!({"id": "a", "uses": "http.get", "with": {"url": "https://a.example.com"}});
+    let condition =
+        |text: &str| task(json!([first, {"id": "b", "if": text, "uses": "inbox.post", "with": {"text": "x"}}]));
+    let header = json!([{"id": "a", "uses": "http.get", "with":
+        {"url": "https://a.example.com", "headers": {"X-Key": "${env.KEY}"}}}]);
+    let rule = |rule: &str| with(json!({"schedule_kind": "rrule", "schedule_expr": rule}));
+    for (definition, meant) in [
+        (condition("len(steps.a.body) > 0"), "length"),
+        (condition("steps.a.body is not None"), "!="),
+        (condition("steps.a.body is null"), "=="),
+        (task(header), "secrets.KEY"),
+        (task(json!([first, first])), "a_2"),
+        (rule("FREQ=BIWEEKLY;BYDAY=MO;BYHOUR=9;BYMINUTE=0"), "FREQ=WEEKLY;INTERVAL=2"),
+        (rule("FREQ=QUARTERLY;BYHOUR=9;BYMINUTE=0"), "FREQ=MONTHLY;INTERVAL=3"),
+    ] {
+        assert_eq!(fault(&definition).suggestion.as_deref(), Some(meant), "{definition}");
+    }
+}
+
+#[test]
+fn what_an_action_lacks_is_named_with_an_example() {
+    let lacking = faults(&task(json!([{"uses": "notify.send", "with": {}}])));
+    let messages: Vec<_> = lacking.iter().map(|fault| fault.message.as_str()).collect();
+    assert!(messages.contains(&"`notify.send` needs `channel`, such as \"me\""), "{messages:?}");
+    // The words of a foreign tool are not repeated.
+    let foreign = fault(&task(json!([{"uses": "github.create_issue", "with": {}}])));
+    assert_eq!(foreign.message, "`github.create_issue` needs `repo`");
 }
 
 #[test]

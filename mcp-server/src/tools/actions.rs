@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ordinaut_schema::{
-    action::{Catalogue, Descriptor, Effect, Need, built_in, needs_grants, split_tool},
-    fault::nearest,
-};
+use ordinaut_schema::action::{Catalogue, Descriptor, Effect, Need, built_in, meant, needs_grants, split_tool};
 use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Map, Value, json};
 
@@ -203,8 +200,7 @@ const fn repeat(effect: Effect) -> &'static str {
 }
 
 fn unknown(name: &str, catalogue: &Catalogue) -> ToolError {
-    let near = nearest(name, catalogue.names());
-    let next = match near {
+    let next = match meant(name, catalogue) {
         Some(near) => format!("Perhaps `{near}` is meant. list_actions without arguments shows all."),
         None => "list_actions without arguments shows all. MCP servers are added by a person: `ordinaut server add`."
             .to_owned(),

@@ -8,7 +8,7 @@ use std::{ops::RangeInclusive, str::FromStr, time::Duration};
 use jiff::{Timestamp, civil::DateTime};
 use ordinaut_schema::{
     fault::{Fault, FaultCode, Faults, child, nearest},
-    time::{Zone, parse_duration},
+    time::{Zone, parse_duration, short},
 };
 use serde_json::{Map, Value};
 
@@ -258,7 +258,8 @@ impl Written {
     /// Reads RFC 3339, a civil time in `zone`, or a delay from `now` (`+2d`).
     pub(super) fn read(&self, zone: &Zone, now: Timestamp) -> Result<Timestamp, ToolError> {
         let Self { name, text } = self;
-        let wrong = |message: String| wrong_arguments(Fault::new(child("$", name), FaultCode::BadInstant, message));
+        let fault = |message: String| Fault::new(child("$", name), FaultCode::BadInstant, message);
+        let wrong = |message: String| wrong_arguments(fault(message));
         if let Some(delay) = text.strip_prefix('+') {
             let delay = parse_duration(delay).map_err(wrong)?;
             return now.checked_add(delay).map_err(|_| wrong(format!("`{text}` is too far in time")));
@@ -267,10 +268,15 @@ impl Written {
             return Ok(at);
         }
         let civil = text.parse::<DateTime>().map_err(|_| {
-            wrong(format!(
+            let fault = fault(format!(
                 "`{text}` is not an instant; write `2027-01-31T09:00` ({}), `2027-01-31T09:00:00+02:00` or `+2d`",
                 zone.name()
-            ))
+            ));
+            // How long from now, said without the sign.
+            wrong_arguments(match parse_duration(text) {
+                Ok(delay) => fault.suggest(format!("+{}", short(delay))),
+                Err(_) => fault,
+            })
         })?;
         zone.rules()
             .to_ambiguous_timestamp(civil)

@@ -32,6 +32,27 @@ async fn a_snooze_takes_exactly_one_way_to_say_it() {
 }
 
 #[tokio::test]
+async fn a_span_where_an_instant_belongs_is_refused_with_the_delay_that_is_meant() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({}))).await;
+    let refused = chat.refused("pause", json!({ "task": "briefing", "until": "2 weeks" })).await;
+    assert_eq!(refused.content["faults"][0]["suggestion"], "+14d");
+    assert!(refused.text.contains("(try +14d)"), "{}", refused.text);
+    let refused = chat.refused("pause", json!({ "task": "briefing", "until": "soon" })).await;
+    assert!(refused.content["faults"][0]["suggestion"].is_null());
+}
+
+#[tokio::test]
+async fn the_family_of_an_action_is_refused_with_the_action() {
+    let chat = Chat::start().await;
+    for (asked, meant) in [("notify", "notify.send"), ("slack", "notify.send"), ("htp.get", "http.get")] {
+        let refused = chat.refused("list_actions", json!({ "name": asked })).await;
+        assert_eq!(refused.code(), "unknown_action");
+        assert!(refused.text.contains(&format!("Perhaps `{meant}` is meant")), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
 async fn occurrences_to_skip_are_not_shown_as_next_while_snoozed() {
     let chat = Chat::start().await;
     let created = chat.ok("create_task", task("Briefing", json!({}))).await;

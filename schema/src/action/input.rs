@@ -49,10 +49,12 @@ pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue,
         compiled = validator;
         &compiled
     };
+    // A foreign server's is not shown: its words are data.
+    let example = built_in().iter().find(|descriptor| descriptor.name == uses).map(|descriptor| &descriptor.example);
     let allowed = catalogue.find(uses).and_then(|descriptor| descriptor.input_schema.get("properties"));
     for error in validator.iter_errors(input) {
         if counts(&error) {
-            faults.extend(explain(&error, uses, path, allowed));
+            faults.extend(explain(&error, uses, path, allowed, example));
         }
     }
     beyond_schema(uses, input, path, faults);
@@ -80,14 +82,20 @@ fn contains_template(value: &Value) -> bool {
     }
 }
 
-fn explain(error: &ValidationError<'_>, uses: &str, path: &str, allowed: Option<&Value>) -> Vec<Fault> {
+fn explain(
+    error: &ValidationError<'_>,
+    uses: &str,
+    path: &str,
+    allowed: Option<&Value>,
+    example: Option<&Value>,
+) -> Vec<Fault> {
     let at = json_path(path, error.instance_path().as_str());
+    let top = error.instance_path().as_str().is_empty();
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
             .iter()
             .take(SHOWN)
             .map(|name| {
-                let top = error.instance_path().as_str().is_empty();
                 let known: Vec<&str> = allowed
                     .filter(|_| top)
                     .and_then(Value::as_object)
@@ -100,7 +108,9 @@ fn explain(error: &ValidationError<'_>, uses: &str, path: &str, allowed: Option<
             .collect(),
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            vec![Fault::new(child(&at, name), FaultCode::BadInput, format!("`{uses}` needs `{name}`"))]
+            let example = example.filter(|_| top).and_then(|example| example.get(name));
+            let such = example.map_or_else(String::new, |example| format!(", such as {example}"));
+            vec![Fault::new(child(&at, name), FaultCode::BadInput, format!("`{uses}` needs `{name}`{such}"))]
         }
         _ => {
             let text: String = error.to_string().chars().take(300).collect();

@@ -337,6 +337,9 @@ impl<'a> Checker<'a> {
             Some(format!("steps.{name}{rest}"))
         } else if self.params.contains_key(name) {
             Some(format!("params.{name}{rest}"))
+        } else if name == "env" && field.is_some() {
+            // What other programs keep in their environment, a task is given as a secret.
+            Some(format!("secrets{rest}"))
         } else if place.of_event {
             Some(format!("event.payload.{name}{rest}"))
         } else {

@@ -190,11 +190,10 @@ impl<'a> Reader<'a> {
             None => default(),
         };
         if let Some(first) = self.ids.get(&id) {
-            self.faults.add(
-                at,
-                FaultCode::DuplicateId,
-                format!("the id `{id}` is taken by {first}; ids are unique over the whole definition"),
-            );
+            let message = format!("the id `{id}` is taken by {first}; ids are unique over the whole definition");
+            let mut others = (2_u32..).map(|n| format!("{id}_{n}"));
+            let free = others.find(|other| !self.ids.contains_key(other)).expect("there are fewer ids than numbers");
+            self.faults.push(Fault::new(at, FaultCode::DuplicateId, message).suggest(free));
         } else {
             self.ids.insert(id.clone(), path.to_owned());
         }

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::{
+    Timestamp, ToSpan as _,
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
 
 use crate::{
-    fault::{Fault, FaultCode, nearest},
+    fault::{Fault, FaultCode},
     fields::Fields,
-    schedule::{GaveUp, Schedule, ScheduleKind, ScheduleSource},
+    schedule::{GaveUp, Schedule, ScheduleKind, ScheduleSource, find_zone},
     time::{Zone, short, tomorrow, with_offset},
 };
 
@@ -94,19 +98,10 @@ fn expression<'a>(fields: &mut Fields<'a, '_>, kind: Option<ScheduleKind>) -> Op
 
 fn zone(fields: &mut Fields<'_, '_>, against: Acceptance<'_>) -> (Option<Zone>, ZoneSource) {
     if let Some(name) = fields.text("timezone") {
-        if let Some(zone) = Zone::find(name) {
-            return (Some(zone), ZoneSource::Task);
+        match find_zone(name) {
+            Ok(zone) => return (Some(zone), ZoneSource::Task),
+            Err(fault) => fields.faults.push(Fault { path: fields.at("timezone"), ..fault }),
         }
-        let names: Vec<String> = Zone::names().collect();
-        let fault = Fault::new(
-            fields.at("timezone"),
-            FaultCode::UnknownTimezone,
-            format!("`{name}` is no IANA timezone; write one such as `Europe/Chisinau`"),
-        );
-        fields.faults.push(match nearest(name, names.iter().map(String::as_str)) {
-            Some(near) => fault.suggest(near),
-            None => fault,
-        });
         return (None, ZoneSource::Task);
     }
     match against.default_zone {
@@ -196,10 +191,9 @@ fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
             }
         }
         Ok(None) if timing.kind == ScheduleKind::Once => {
-            let at = schedule.next_after(Timestamp::MIN).ok().flatten();
-            let at = at.map_or_else(|| schedule.normalised().to_owned(), |at| with_offset(at, &timing.zone));
-            let message = format!("`{at}` has gone by: it is now {now_text}; name a later instant");
-            fields.fault("schedule_expr", FaultCode::InThePast, message);
+            // What comes after the first instant of all is the only one there is, or is that first one.
+            let at = schedule.next_after(Timestamp::MIN).ok().flatten().unwrap_or(Timestamp::MIN);
+            fields.faults.push(gone(fields.at("schedule_expr"), at, now, &timing.zone));
         }
         Ok(None) => {
             let message = format!("it never fires: no occurrence is left after {now_text}");
@@ -211,6 +205,37 @@ fn judge_first(fields: &mut Fields<'_, '_>, timing: &Timing, now: Timestamp) {
         }
     }
 }
+
+/// The fault of a `once` instant that has gone by. It names the instants that may have been meant: the same time of day
+/// to come, and the same date to come; where only the day or only the year was mistaken, one to put in its place.
+fn gone(path: String, at: Timestamp, now: Timestamp, zone: &Zone) -> Fault {
+    let rules = zone.rules();
+    let (then, present) = (rules.to_datetime(at), rules.to_datetime(now));
+    let to_come = |date: Date| {
+        let at = rules.to_ambiguous_timestamp(date.to_datetime(then.time())).compatible().ok()?;
+        (at > now).then(|| with_offset(at, zone))
+    };
+    let days = [present.date(), present.date().saturating_add(1.day())];
+    let years = present.year()..=present.year().saturating_add(8);
+    let time = days.into_iter().find_map(to_come);
+    let date = years.filter_map(|year| Date::new(year, then.month(), then.day()).ok()).find_map(to_come);
+    let message = format!(
+        "`{}` has gone by: it is now {}; name a later instant",
+        with_offset(at, zone),
+        self::present(now, zone)
+    );
+    let (Some(time), Some(date)) = (time, date) else { return Fault::new(path, FaultCode::InThePast, message) };
+    let hour = then.strftime("%H:%M");
+    if now.duration_since(at).unsigned_abs() < A_WEEK || time == date {
+        let message = format!("{message}: {hour} comes next at `{time}`");
+        return Fault::new(path, FaultCode::InThePast, message).suggest(time);
+    }
+    let day = then.strftime("%-d %B");
+    let message = format!("{message}: {hour} comes next at `{time}`, {day} at `{date}`");
+    Fault::new(path, FaultCode::InThePast, message)
+}
+
+const A_WEEK: Duration = Duration::from_hours(7 * 24);
 
 const DAY: Duration = Duration::from_hours(24);
 

@@ -144,6 +144,17 @@ pub(super) fn find(name: &str) -> Option<&'static Function> {
     all().find(|function| function.name == name)
 }
 
+/// The function for a word that other languages have for it.
+pub(super) fn called(name: &str) -> Option<&'static str> {
+    const CALLED: [(&[&str], &str); 4] = [
+        (&["len", "size", "count"], "length"),
+        (&["str", "string", "text"], "to_string"),
+        (&["int", "float", "number"], "to_number"),
+        (&["strftime", "format_date", "date", "date_format"], "format_time"),
+    ];
+    CALLED.iter().find(|(words, _)| words.contains(&name)).map(|(_, function)| *function)
+}
+
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     all().map(|function| function.name)
 }

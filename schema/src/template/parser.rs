@@ -103,6 +103,12 @@ impl Parser {
         match self.peek() {
             Token::Name(word) if word == "and" => Unreadable::new(self.at(), "`and` is written `&&`").suggest("&&"),
             Token::Name(word) if word == "or" => Unreadable::new(self.at(), "`or` is written `||`").suggest("||"),
+            Token::Name(word) if word == "is" => {
+                let is_not = matches!(self.look(1), Token::Name(word) if word == "not");
+                let error =
+                    Unreadable::new(self.at(), "`is` is written `==`, `is not` is written `!=`, none is `null`");
+                error.suggest(if is_not { "!=" } else { "==" })
+            }
             Token::Star => Unreadable::new(self.at(), "there is no arithmetic; `*` stands for all values, after a `.`"),
             token => Unreadable::new(self.at(), format!("{token} follows a complete expression")),
         }
@@ -211,7 +217,7 @@ impl Parser {
         let at = self.tokens[self.next - 1].0;
         let Some(function) = functions::find(name) else {
             let error = Unreadable::new(at, format!("there is no function `{name}`"));
-            return Err(match crate::fault::nearest(name, functions::names()) {
+            return Err(match crate::fault::nearest(name, functions::names()).or_else(|| functions::called(name)) {
                 Some(near) => error.suggest(near),
                 None => error,
             });

@@ -11,8 +11,9 @@ use ordinaut_schema::{
     id::{RunId, TaskId},
     run::{RunState, SkipReason},
 };
+use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::types::Uuid;
+use sqlx::types::{Json, Uuid};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction};
 
 use super::servers::Servers;
@@ -135,6 +136,29 @@ impl Database {
             all.push_str(&rows.join("\n"));
         }
         all
+    }
+
+    /// Runs statements of a test's own, as the owner: scenes that no verb sets.
+    ///
+    /// # Errors
+    /// PostgreSQL's own words, for whoever wrote them.
+    pub async fn run_sql(&self, statements: &str) -> Result<(), String> {
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.pool).await.map(drop).map_err(said)
+    }
+
+    /// What a query of a test's own answers, as the owner: an object for each row, in its order.
+    ///
+    /// # Errors
+    /// PostgreSQL's own words, for whoever wrote it.
+    pub async fn rows(&self, query: &str) -> Result<Vec<Value>, String> {
+        let query = query.trim().trim_end_matches(';');
+        let rows: Json<Vec<Value>> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "select coalesce(json_agg(answer), '[]') from (\n{query}\n) as answer"
+        )))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(said)?;
+        Ok(rows.0)
     }
 
     /// How many runs are not over.
@@ -264,6 +288,13 @@ impl Database {
         .fetch_one(&self.pool)
         .await
         .expect("runs can be counted")
+    }
+}
+
+fn said(error: sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
     }
 }
 

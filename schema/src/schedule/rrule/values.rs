@@ -10,14 +10,25 @@ use crate::{
     time::Zone,
 };
 
+/// What people call a frequency that the standard writes in two parts, or in another word.
+const CALLED: [(&str, &str); 6] = [
+    ("BIWEEKLY", "WEEKLY;INTERVAL=2"),
+    ("FORTNIGHTLY", "WEEKLY;INTERVAL=2"),
+    ("BIMONTHLY", "MONTHLY;INTERVAL=2"),
+    ("QUARTERLY", "MONTHLY;INTERVAL=3"),
+    ("WEEKDAYS", "WEEKLY;BYDAY=MO,TU,WE,TH,FR"),
+    ("ANNUALLY", "YEARLY"),
+];
+
 pub(super) fn freq(value: &str) -> Result<Freq, Fault> {
     if let Some((_, freq)) = Freq::ALL.iter().find(|(name, _)| *name == value) {
         return Ok(*freq);
     }
     let names = Freq::ALL.map(|(name, _)| name);
     let fault = bad(format!("FREQ={value} is not known; there are {}", names.join(", ")));
-    Err(match nearest(value, names) {
-        Some(near) => fault.suggest(format!("FREQ={near}")),
+    let called = CALLED.iter().find(|(word, _)| *word == value).map(|(_, parts)| *parts);
+    Err(match called.or_else(|| nearest(value, names)) {
+        Some(meant) => fault.suggest(format!("FREQ={meant}")),
         None => fault,
     })
 }
