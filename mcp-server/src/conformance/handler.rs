@@ -244,7 +244,7 @@ impl ServerHandler for Handler {
         loop {
             tokio::select! {
                 () = context.cancelled() => return Ok(()),
-                changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                more = changes.changed() => if more.is_err() { return Ok(()) },
             }
             let now = *changes.borrow_and_update();
             let wants = context.accepted();

@@ -56,14 +56,14 @@ pub(super) fn get(
         "test_prompt_with_image" => {
             vec![PromptMessage::new(Role::User, content::image()), says("Please analyze the image above.")]
         }
-        _ => match round.filled("user_context", "context") {
-            Some(context) => vec![says(&format!("The context is {context}"))],
-            None => {
+        _ => {
+            let Some(context) = round.filled("user_context", "context") else {
                 let question = rounds::form("What context should the prompt use?", "context", "string");
                 let questions = [("user_context".to_owned(), question)].into();
                 return Some(Ok(InputRequiredResult::from_input_requests(questions).into()));
-            }
-        },
+            };
+            vec![says(&format!("The context is {context}"))]
+        }
     };
     Some(Ok(GetPromptResult::new(messages).into()))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rmcp::model::Tool;
 use serde_json::{Value, json};
 
-/// Those without arguments.
-const PLAIN: [(&str, &str); 27] = [
+/// Name and what it does.
+const ALL: [(&str, &str); 27] = [
     ("test_simple_text", "Answers with text"),
     ("test_image_content", "Answers with an image"),
     ("test_audio_content", "Answers with a sound"),
@@ -37,11 +37,11 @@ const PLAIN: [(&str, &str); 27] = [
 ];
 
 pub(super) fn all() -> Vec<Tool> {
-    PLAIN.iter().map(|(name, description)| tool(name, description)).collect()
+    ALL.iter().map(|(name, description)| tool(name, description)).collect()
 }
 
 pub(super) fn find(name: &str) -> Option<Tool> {
-    PLAIN.iter().find(|(known, _)| *known == name).map(|(name, description)| tool(name, description))
+    ALL.iter().find(|(known, _)| *known == name).map(|(name, description)| tool(name, description))
 }
 
 fn tool(name: &'static str, description: &'static str) -> Tool {
