@@ -58,6 +58,7 @@ fmt-check:
 [group("check")]
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --package ordinaut-mcp --all-targets --features conformance --locked -- -D warnings
 
 [doc("Licences, bans and sources of dependencies, when cargo-deny is installed")]
 [group("check")]
@@ -65,6 +66,13 @@ deny:
     @if cargo deny --version >/dev/null 2>&1; then \
         cargo deny --workspace check --allow unused-wrapper --allow no-license-field bans licenses sources; \
     else echo 'deny: left out; `cargo install --locked cargo-deny` brings it' >&2; fi
+
+# Not part of `test`: it downloads the suite, which is an alpha, and a Node to run it.
+[doc("The official MCP conformance suite, against the programs as they are and against a build with fixtures")]
+[group("check")]
+[no-exit-message]
+conformance: packages
+    @sh scripts/conformance
 
 # Not part of `test`: what it says depends on the day, not on the commit.
 [doc("Known vulnerabilities of dependencies (needs cargo-deny and the internet)")]

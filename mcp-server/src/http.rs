@@ -124,6 +124,18 @@ impl HttpServer {
         }
     }
 
+    /// The same application for whoever brings no token: `tokens` is asked about `none` in its place.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn without_tokens(mut self) -> Self {
+        use axum::http::{HeaderValue, Request, header::AUTHORIZATION};
+
+        self.router = self.router.layer(axum::middleware::map_request(|mut request: Request<_>| async {
+            request.headers_mut().entry(AUTHORIZATION).or_insert(HeaderValue::from_static("Bearer none"));
+            request
+        }));
+        self
+    }
+
     /// Serves until drained.
     pub async fn serve(self, listener: TcpListener) {
         let Self { router, drain, abort, in_hand, header_timeout, drain_timeout, abort_timeout } = self;

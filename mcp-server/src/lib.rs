@@ -16,6 +16,7 @@
 //! - [`quota`]: how many sessions there may be, and how fast they may be opened
 //! - [`streamable`], [`sse`], [`stdio`]: the transports
 //! - [`http`]: the HTTP application, and its orderly end
+//! - `conformance`, in builds with that feature: fixtures of the official conformance suite
 //! - [`telemetry`]: metrics for Prometheus; logs and traces are `ordinaut_telemetry`'s
 
 mod approvals;
@@ -23,6 +24,8 @@ pub mod auth;
 pub mod backend;
 pub mod bring_up;
 pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
 pub mod guard;
 mod guide;

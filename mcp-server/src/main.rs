@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use nix::unistd::geteuid;
+#[cfg(feature = "conformance")]
+use ordinaut_mcp::conformance::{Instance, Loopback};
 use ordinaut_mcp::{
     backend::{Backend, Embedded},
     bring_up::{self, Place},
@@ -48,6 +50,12 @@ enum Transport {
         #[arg(long, value_name = "PATH")]
         base_path: Option<String>,
     },
+    /// Serve Streamable HTTP at /mcp to whoever is on this machine, with the fixtures of the conformance suite and nobody's tasks.
+    #[cfg(feature = "conformance")]
+    Conformance {
+        #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+        listen: Loopback,
+    },
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -79,6 +87,10 @@ fn main() -> Result<()> {
 async fn serve(config: Config, set: Embedded, transport: &Transport) -> Result<()> {
     let drain = CancellationToken::new();
     let metrics = Metrics::new()?;
+    #[cfg(feature = "conformance")]
+    if let Transport::Conformance { listen } = transport {
+        return serve_conformance(*listen, &config, metrics, drain).await;
+    }
     let (starter, backend) = Backend::starting("the services");
     let place = match &config.database_url {
         Some(url) => Place::Configured(url.clone()),
@@ -133,7 +145,23 @@ async fn serve_transport(
             http.serve(listener).await;
             Ok(())
         }
+        #[cfg(feature = "conformance")]
+        Transport::Conformance { .. } => unreachable!("it has no services to serve beside"),
     }
+}
+
+#[cfg(feature = "conformance")]
+async fn serve_conformance(
+    address: Loopback,
+    config: &Config,
+    metrics: Metrics,
+    drain: CancellationToken,
+) -> Result<()> {
+    let listening = Instance::listen(address, &config.mcp, metrics, drain.clone()).await;
+    let instance = listening.with_context(|| format!("listen on {address}"))?;
+    info!("listening on {}", instance.address().context("read the address listened on")?);
+    let (signals, ()) = tokio::join!(drain_on_signals(drain), instance.serve());
+    signals
 }
 
 /// The zone that this machine is set to, where it says so by name.

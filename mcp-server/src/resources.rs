@@ -6,6 +6,7 @@ use rmcp::{
     model::{ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate},
     service::RequestContext,
 };
+use serde_json::json;
 
 use crate::{
     error::ToolError,
@@ -81,8 +82,9 @@ pub(crate) async fn read(
         GUIDE => (guide::TEXT.to_owned(), MARKDOWN),
         SCHEMA => (task::json_schema().to_string(), JSON),
         uri => {
-            let wanted = wanted(uri).ok_or_else(|| unknown(uri))?;
-            let shown = tools::read(server, context, wanted).await.map_err(protocol_error)?;
+            let wanted = wanted(uri).ok_or_else(|| about(uri, unknown(uri)))?;
+            let shown =
+                tools::read(server, context, wanted).await.map_err(|error| about(uri, protocol_error(error)))?;
             (shown.to_string(), JSON)
         }
     };
@@ -99,6 +101,12 @@ fn wanted(uri: &str) -> Option<Wanted> {
 fn unknown(uri: &str) -> ErrorData {
     let message = format!("there is no resource `{uri}`; there are {TASKS}<id>, {RUNS}<id>, {GUIDE} and {SCHEMA}");
     ErrorData::resource_not_found(message, None)
+}
+
+/// Which resource it was, where a client looks for that without reading the message.
+fn about(uri: &str, mut error: ErrorData) -> ErrorData {
+    error.data = Some(json!({ "uri": uri }));
+    error
 }
 
 /// A resource has no way to be refused but an error of the protocol.

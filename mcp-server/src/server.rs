@@ -47,6 +47,8 @@ struct Shared {
     instructions: String,
     zones: Zones,
     tools: ToolRouter<OrdinautServer>,
+    #[cfg(feature = "conformance")]
+    fixtures: Option<crate::conformance::Fixtures>,
 }
 
 /// The zones of tasks whose definition and agent name none.
@@ -87,7 +89,15 @@ impl OrdinautServer {
     fn new(backend: Backend, metrics: Metrics, zones: Zones, caller: Caller) -> Self {
         let zone = zones.default_for(caller == Caller::Local).map(|(zone, _)| zone);
         let instructions = instructions::text(zone.as_ref().map(Zone::name));
-        let shared = Shared { backend, metrics, instructions, zones, tools: tools::router() };
+        let shared = Shared {
+            backend,
+            metrics,
+            instructions,
+            zones,
+            tools: tools::router(),
+            #[cfg(feature = "conformance")]
+            fixtures: None,
+        };
         Self { shared: Arc::new(shared), caller, revisions: ProtocolVersion::KNOWN_VERSIONS }
     }
 
@@ -106,6 +116,19 @@ impl OrdinautServer {
     pub fn with_tools(mut self, tools: ToolRouter<Self>) -> Self {
         Arc::make_mut(&mut self.shared).tools.merge(tools);
         self
+    }
+
+    /// The same server with the fixtures of the conformance suite, on Streamable HTTP.
+    #[cfg(feature = "conformance")]
+    #[must_use]
+    pub(crate) fn with_fixtures(mut self, fixtures: crate::conformance::Fixtures) -> Self {
+        Arc::make_mut(&mut self.shared).fixtures = Some(fixtures);
+        self
+    }
+
+    #[cfg(feature = "conformance")]
+    pub(crate) fn fixtures(&self) -> Option<&crate::conformance::Fixtures> {
+        self.shared.fixtures.as_ref()
     }
 
     /// The same server for a transport that has no revision after `newest`.

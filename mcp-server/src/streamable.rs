@@ -109,7 +109,11 @@ pub(crate) async fn serve(
     let method = request.method().clone();
     let listens = request.headers().get(METHOD_HEADER).is_some_and(|method| method == LISTEN);
     let server = endpoint.server;
-    let service = StreamableHttpService::new(move || Ok(server.clone()), view.clone(), endpoint.config);
+    #[cfg(not(feature = "conformance"))]
+    let handler = move || Ok(server.clone());
+    #[cfg(feature = "conformance")]
+    let handler = move || Ok(crate::conformance::Handler::new(server.clone()));
+    let service = StreamableHttpService::new(handler, view.clone(), endpoint.config);
     let response = service.handle(request).await;
     if let Some(full) = view.refused.get() {
         return full.into_response();

@@ -1,6 +1,9 @@
 //! Resources and prompts.
 
-use rmcp::model::{GetPromptRequestParams, ReadResourceRequestParams, ResourceContents};
+use rmcp::{
+    model::{GetPromptRequestParams, ReadResourceRequestParams, ResourceContents},
+    service::ServiceError,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Chat, task};
@@ -29,8 +32,17 @@ async fn a_task_and_its_run_are_read_as_resources_that_the_list_names() {
     let schema: Value = serde_json::from_str(&read(&chat, "ordinaut://schema/task").await).unwrap();
     assert!(schema["$defs"]["Step"]["properties"]["uses"].is_object());
     assert_eq!(chat.client.list_all_resource_templates().await.unwrap().len(), 2);
-    for nowhere in ["ordinaut://tasks/briefing", "ordinaut://runs/x", "file:///etc/passwd"] {
-        assert!(chat.client.read_resource(ReadResourceRequestParams::new(nowhere)).await.is_err(), "{nowhere}");
+}
+
+#[tokio::test]
+async fn an_error_of_a_resource_names_its_address() {
+    let chat = Chat::start().await;
+    let nobodys = "ordinaut://tasks/019ab2c4-5d00-7000-8f1e-2a6b7c8d9e0f";
+    for nowhere in ["ordinaut://tasks/briefing", nobodys, "ordinaut://runs/x", "file:///etc/passwd"] {
+        match chat.client.read_resource(ReadResourceRequestParams::new(nowhere)).await.unwrap_err() {
+            ServiceError::McpError(error) => assert_eq!(error.data, Some(json!({ "uri": nowhere }))),
+            other => panic!("{nowhere}: {other}"),
+        }
     }
 }
 
