@@ -33,7 +33,7 @@ test: packages check build
 [no-exit-message]
 year: packages build
     @sh scripts/system-packages faketime
-    cargo test --locked --package ordinaut --test time -- --ignored --exact a_year_of_nights_passes_with_one_run_each
+    cargo test --locked --package ordinaut --test suite -- --ignored --exact time::a_year_of_nights_passes_with_one_run_each
 
 [doc("The evaluation set of the MCP server, as a table; --set DIR, --case ID, --drive PROGRAM")]
 [group("check")]

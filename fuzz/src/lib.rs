@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the bodies of `schema/tests/fuzzing/targets.rs`, run under a watch.
+//! What the fuzz targets share: the bodies of `schema/tests/suite/fuzzing/targets.rs`, run under a watch.
 //!
 //! **Panics.** `libfuzzer-sys` aborts in its panic hook, before anything is unwound. `schema` wraps two crates in
 //! `catch_unwind`, so a panic that is caught there is no finding. [`watch`] therefore puts a hook of our own over that one: it
@@ -8,7 +8,7 @@
 //! **Cost.** Every call is held to 64 MiB of the heap, counted exactly, and to [`LONGEST`] of this thread's processor
 //! time: neither other programs nor the size of the corpus count.
 
-#[path = "../../schema/tests/fuzzing/targets.rs"]
+#[path = "../../schema/tests/suite/fuzzing/targets.rs"]
 mod targets;
 
 use std::{

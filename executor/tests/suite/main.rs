@@ -1,0 +1,16 @@
+//! `ordinaut-executor` against real servers: one program, because each links everything anew.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    unreachable_pub,
+    reason = "a test that cannot go on says where, and is its own edge"
+)]
+
+mod daemon;
+mod http_action;
+mod mcp_action;
+mod operator;
+mod parking;
+mod secrets;
+mod support;

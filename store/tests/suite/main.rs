@@ -1,0 +1,28 @@
+//! `ordinaut-store` against real servers: one program, because each links everything anew.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where, and is its own edge")]
+
+mod admission;
+mod agents;
+mod approvals;
+mod budgets;
+mod catalog;
+mod claims;
+mod deadlocks;
+mod duplicates;
+mod edits;
+mod embedded;
+mod inbound;
+mod inbox;
+mod migrations;
+mod operator;
+mod outbox;
+mod planning;
+mod policies;
+mod requests;
+mod retention;
+mod runs;
+mod secrets;
+mod sub_runs;
+mod tasks;
+mod wakeups;
