@@ -152,6 +152,9 @@ impl From<StoreError> for Failure {
             StoreError::ApprovalRefused { .. } => {
                 Self::new(Exit::Refused, text).mend("`ordinaut approve` lists what waits, as it is now")
             }
+            StoreError::NotAsShown { .. } => {
+                Self::new(Exit::Refused, text).mend("the same command shows what it is now")
+            }
             StoreError::RequestUsed { .. } => Self::new(Exit::Refused, text).mend("draw a new request id"),
             StoreError::AgentNotFound(_) => {
                 Self::new(Exit::NotFound, text).mend("`ordinaut agent list` lists them, `ordinaut agent add` makes one")

@@ -240,7 +240,8 @@ async fn a_server_is_started_with_the_secrets_that_are_bound_to_it_and_does_not_
     let file = std::env::temp_dir().join(format!("ordinaut-secret-servers-{}", uuid::Uuid::now_v7()));
     std::fs::write(&file, json!({ "mcpServers": { "bound": server, "other": server } }).to_string()).unwrap();
     let vault = SecretVault::new(bench.fixture.executor.clone(), KeySource::choose(Some(KEY), None, "/".as_ref()));
-    let tools = McpTools::new(McpSettings { file: Some(file.clone()), secrets: Some(vault), ..McpSettings::default() });
+    let settings = McpSettings { file: Some(file.clone()), secrets: Some(vault), ..McpSettings::default() };
+    let tools = McpTools::new(settings, bench.fixture.executor.clone(), uuid::Uuid::now_v7());
 
     let ended = tools.execute(call("bound.x", json!({}))).await.unwrap_err();
     assert!(ended.message.contains("started with [secret TOKEN]"), "{ended}");

@@ -8,6 +8,7 @@ mod input;
 mod need;
 mod outward;
 pub mod parking;
+mod pin;
 
 use std::collections::BTreeMap;
 
@@ -45,8 +46,10 @@ pub enum Effect {
 /// The actions that exist here and now for one agent.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    /// Tools of the operator's MCP servers, by `<server>.<tool>`.
+    /// Tools of the operator's MCP servers, by `<server>.<tool>`, as they were accepted.
     pub tools: BTreeMap<String, Descriptor>,
+    /// Those that their servers describe otherwise by now: not to be used until a person has accepted that.
+    pub changed: BTreeMap<String, Change>,
     /// Configured servers whose tools nobody has seen yet: `<server>.<anything>` is a warning, not a fault.
     pub unseen_servers: Vec<String>,
     pub offered: Offered,
@@ -158,6 +161,17 @@ pub(crate) fn judge_name(uses: &str, path: &str, catalogue: &Catalogue) -> Resul
             format!("this agent may not use `{uses}`; a person can grant it the server `{server}` or this one tool"),
         ));
     }
+    if let Some(change) = catalogue.changed.get(uses) {
+        let command = accept_command(server, tool);
+        return Err(Fault::new(
+            path,
+            FaultCode::ToolChanged,
+            format!(
+                "`{uses}` has changed since it was accepted ({change}), so no step may use it until a person has \
+                 looked at the change: `{command}`"
+            ),
+        ));
+    }
     Ok(unseen.then(|| {
         format!("{path}: the MCP server `{server}` has not been seen yet, so `{uses}` and its input are not checked")
     }))
@@ -188,3 +202,4 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
 pub(crate) use input::judge as judge_input;
 pub(crate) use need::judge as judge_need;
 pub use need::{Need, need, needs_grants};
+pub use pin::{Change, accept_command};

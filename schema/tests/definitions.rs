@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests read better so")]
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use ordinaut_schema::{
-    action::{Catalogue, Descriptor, Effect, Grants, Offered, built_in},
+    action::{Catalogue, Change, Descriptor, Effect, Grants, Offered, built_in},
     fault::{Fault, FaultCode, Faults},
     id::TaskId,
     limits::Limits,
@@ -37,6 +40,7 @@ fn catalogue() -> Catalogue {
     };
     Catalogue {
         tools: [(tool.name.clone(), tool)].into(),
+        changed: BTreeMap::new(),
         unseen_servers: vec!["calendar".to_owned()],
         offered: Offered {
             models: [("home".to_owned(), "small".to_owned())].into(),
@@ -575,6 +579,22 @@ fn grants_are_checked_and_an_unseen_server_is_a_warning() {
     judge_with(&definition, &Catalogue { grants: granted, ..catalogue() }).unwrap();
     let unseen = accepted(&task(json!([{"uses": "calendar.list", "with": {"anything": 1}}])));
     assert!(unseen.warnings[0].contains("calendar"), "{:?}", unseen.warnings);
+}
+
+#[test]
+fn a_tool_that_changed_is_refused_with_the_persons_command_and_its_input_judged_by_what_was_accepted() {
+    let change = Change { description: true, input_schema: true, hints: false };
+    let changed = Catalogue { changed: [("github.create_issue".to_owned(), change)].into(), ..catalogue() };
+    let uses = |with: Value| task(json!([{"uses": "github.create_issue", "with": with}]));
+    let found: Vec<_> = judge_with(&uses(json!({"reop": "a"})), &changed).map(drop).unwrap_err().into_iter().collect();
+    assert_eq!((found[0].code, found[0].path.as_str()), (FaultCode::ToolChanged, "$.pipeline[0].uses"));
+    for part in ["its description and its input schema", "`ordinaut server accept github create_issue`"] {
+        assert!(found[0].message.contains(part), "{}", found[0]);
+    }
+    assert!(found[1..].iter().any(|fault| fault.code == FaultCode::BadInput), "{found:?}");
+    let stranger = Catalogue { grants: Grants::default(), ..changed };
+    let found = judge_with(&uses(json!({"repo": "a"})), &stranger).map(drop).unwrap_err();
+    assert_eq!(found.as_slice()[0].code, FaultCode::NotGranted, "who may not use it learns nothing of it");
 }
 
 #[test]

@@ -180,8 +180,16 @@ impl Connection {
             let connection = self.clone();
             self.shared.tasks.spawn(async move {
                 let limit = connection.shared.settings.handshake_timeout;
-                // A list that does not come leaves the old one standing.
-                let _elapsed = timeout(limit, live.list_tools(&connection.name, &connection.shared.catalogue)).await;
+                match timeout(limit, live.tools(&connection.name, &connection.shared.catalogue)).await {
+                    Ok(Ok(_tools)) => {}
+                    // The next call asks again, and is not made before it knows.
+                    Ok(Err(why)) => {
+                        warn!(server = %connection.name, "MCP server `{}` did not list its tools: {why}", connection.name);
+                    }
+                    Err(_elapsed) => {
+                        warn!(server = %connection.name, "MCP server `{}` did not list its tools in time", connection.name);
+                    }
+                }
             });
         }
     }
@@ -203,8 +211,18 @@ impl Connection {
         };
         let live = opened.map_err(|unopened| self.unavailable(&unopened.why, unopened.kind))?;
         self.is_legacy.store(live.is_legacy(), Ordering::Relaxed);
-        live.list_tools(&self.name, &self.shared.catalogue).await;
-        Ok(live)
+        match live.tools(&self.name, &self.shared.catalogue).await {
+            Ok(_tools) => Ok(live),
+            Err(why) => {
+                live.end().await;
+                Err(self.unlisted(&why))
+            }
+        }
+    }
+
+    /// Its tools are not known, so none of them can be what was accepted.
+    pub(super) fn unlisted(&self, why: &str) -> StepFailure {
+        self.unavailable(&format!("it did not list its tools: {why}"), ErrorKind::Connection)
     }
 
     fn unavailable(&self, why: &str, kind: ErrorKind) -> StepFailure {

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +14,7 @@ use rmcp::{
     ClientHandler, RoleClient,
     model::{
         CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
-        PaginatedRequestParams, ProtocolVersion, RequestMetaObject, ServerResult,
+        ListToolsRequest, ListToolsResult, PaginatedRequestParams, ProtocolVersion, RequestMetaObject, ServerResult,
     },
     service::{
         ClientLifecycleMode, ClientServiceExt, NotificationContext, PeerRequestOptions, RunningService, ServiceError,
@@ -30,7 +30,7 @@ use tracing::{debug, warn};
 
 use super::{
     Shared, answer,
-    catalogue::{Catalogue, SeenTool},
+    catalogue::{Catalogue, SeenTool, settled},
     child::{Child, Start},
     secrets,
     servers::Launch,
@@ -39,12 +39,25 @@ use super::{
 /// One message of a server: the output limit, escaped and wrapped, and room for a long list of tools.
 const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 const TOOL_PAGES: usize = 50;
-/// Newer protocol versions do not announce changes by themselves.
+/// Listed again after this long even by a server that announces changes.
 const RELIST_AFTER: Duration = Duration::from_mins(10);
+/// How long the list of a server that does not announce changes is believed before a call, whatever the server says of
+/// how long it holds.
+const UNANNOUNCED: Duration = Duration::from_secs(5);
 
 /// Our side of the conversation: offers nothing, and listens for changed tools.
 struct Caller {
-    tools_changed: Arc<AtomicBool>,
+    changes: Arc<AtomicU64>,
+}
+
+/// What a server listed.
+struct Listed {
+    tools: Arc<[SeenTool]>,
+    at: Instant,
+    /// How long it is believed, unless changes are announced.
+    holds: Duration,
+    /// How many changes had been announced when it was asked for.
+    changes: u64,
 }
 
 impl ClientHandler for Caller {
@@ -53,7 +66,7 @@ impl ClientHandler for Caller {
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.tools_changed.store(true, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -61,8 +74,12 @@ impl ClientHandler for Caller {
 pub(super) struct Live {
     service: RunningService<RoleClient, Caller>,
     child: Mutex<Option<Child>>,
-    tools_changed: Arc<AtomicBool>,
-    listed_at: Mutex<Instant>,
+    /// How many times it has announced that its tools changed.
+    changes: Arc<AtomicU64>,
+    /// Held while the tools are being listed: who comes meanwhile takes that list.
+    listed: tokio::sync::Mutex<Option<Listed>>,
+    /// When the sweep looked at the tools last, and after how many changes.
+    swept: Mutex<(Instant, u64)>,
     started_at: Instant,
     /// Takes the secrets that it was started with out of what it says.
     redactor: Redactor,
@@ -79,8 +96,8 @@ pub(super) struct Unopened {
 impl Live {
     /// Starts a child or a session, and shakes hands. Takes as long as it takes: the caller has the limit.
     pub(super) async fn open(name: &str, launch: &Launch, shared: &Shared, is_legacy: bool) -> Result<Self, Unopened> {
-        let tools_changed = Arc::new(AtomicBool::new(false));
-        let caller = Caller { tools_changed: tools_changed.clone() };
+        let changes = Arc::new(AtomicU64::new(0));
+        let caller = Caller { changes: changes.clone() };
         let lifecycle = if is_legacy {
             ClientLifecycleMode::Initialize
         } else {
@@ -128,8 +145,9 @@ impl Live {
         Ok(Self {
             service,
             child: Mutex::new(child),
-            tools_changed,
-            listed_at: Mutex::new(now),
+            changes,
+            listed: tokio::sync::Mutex::default(),
+            swept: Mutex::new((now, 0)),
             started_at: now,
             redactor,
         })
@@ -147,48 +165,81 @@ impl Live {
         self.started_at.elapsed()
     }
 
-    /// Whether the tools may have changed since they were listed; says so once.
+    /// Whether the tools should be listed again though nobody calls one; says so once.
     pub(super) fn should_list_again(&self) -> bool {
-        let mut listed_at = self.listed_at.lock().expect("never poisoned: no panic while held");
-        let is_due = self.tools_changed.swap(false, Ordering::Relaxed) || listed_at.elapsed() >= RELIST_AFTER;
+        let mut swept = self.swept.lock().expect("never poisoned: no panic while held");
+        let changes = self.changes.load(Ordering::SeqCst);
+        let is_due = swept.1 != changes || swept.0.elapsed() >= RELIST_AFTER;
         if is_due {
-            *listed_at = Instant::now();
+            *swept = (Instant::now(), changes);
         }
         is_due
     }
 
-    /// Writes the server's tools to the catalogue.
-    pub(super) async fn list_tools(&self, name: &str, catalogue: &Catalogue) {
-        let peer = self.service.peer();
-        if peer.peer_info().is_some_and(|info| info.capabilities.tools.is_none()) {
-            catalogue.put(name, Vec::new());
-            return;
+    /// The server's tools as they are now: listed again where changes were announced, or where a server that announces
+    /// none was last asked a while ago. They go to the catalogue, too.
+    ///
+    /// # Errors
+    /// It did not list them, and why. Nobody can say then what a call would be of.
+    pub(super) async fn tools(&self, name: &str, catalogue: &Catalogue) -> Result<Arc<[SeenTool]>, String> {
+        let mut listed = self.listed.lock().await;
+        let changes = self.changes.load(Ordering::SeqCst);
+        if let Some(listed) = &*listed
+            && listed.changes == changes
+            && listed.at.elapsed() < listed.holds
+        {
+            return Ok(listed.tools.clone());
         }
+        let at = Instant::now();
+        let (tools, holds) = self.list(name).await.map_err(|error| self.redactor.text(&answer::quoted(&error)))?;
+        let tools = settled(tools);
+        catalogue.put(name, tools.clone());
+        let tools: Arc<[SeenTool]> = tools.into();
+        *listed = Some(Listed { tools: tools.clone(), at, holds, changes });
+        Ok(tools)
+    }
+
+    /// Asks for the tools, page by page, and for how long the answer holds.
+    async fn list(&self, name: &str) -> Result<(Vec<SeenTool>, Duration), String> {
+        let peer = self.service.peer();
+        let (has_tools, announces) = peer.peer_info().map_or((true, false), |info| {
+            let announces = info.capabilities.tools.as_ref().and_then(|tools| tools.list_changed).unwrap_or(false);
+            // Newer protocol versions announce only to who subscribes.
+            (info.capabilities.tools.is_some(), announces && info.protocol_version.has_initialize())
+        });
+        let holds = if announces { RELIST_AFTER } else { UNANNOUNCED };
         let mut tools = Vec::new();
+        if !has_tools {
+            return Ok((tools, holds));
+        }
         let mut cursor = None;
         for _ in 0..TOOL_PAGES {
-            let params = PaginatedRequestParams::default().with_cursor(cursor.take());
-            match peer.list_tools(Some(params)).await {
-                Ok(page) => {
-                    tools.extend(page.tools.iter().map(|tool| {
-                        let mut tool = SeenTool::new(name, tool);
-                        tool.description = self.redactor.text(&tool.description);
-                        self.redactor.clean(&mut tool.input_schema);
-                        tool
-                    }));
-                    cursor = page.next_cursor;
-                }
-                Err(error) => {
-                    let error = self.redactor.text(&answer::quoted(&error.to_string()));
-                    warn!(server = %name, "MCP server `{name}` did not list its tools: {error}");
-                    return;
-                }
-            }
+            let page = self.page(cursor.take()).await?;
+            tools.extend(page.tools.iter().map(|tool| {
+                let mut tool = SeenTool::new(name, tool);
+                tool.description = self.redactor.text(&tool.description);
+                self.redactor.clean(&mut tool.input_schema);
+                tool
+            }));
+            cursor = page.next_cursor;
             if cursor.is_none() {
-                break;
+                return Ok((tools, holds));
             }
         }
-        catalogue.put(name, tools);
+        warn!(server = %name, "MCP server `{name}` has more than {TOOL_PAGES} pages of tools; the rest is left out");
+        Ok((tools, holds))
+    }
+
+    /// Asked as a bare request: the client's own verb answers from a cache, for as long as the server wishes, and falls
+    /// back to it when the server answers with an error.
+    async fn page(&self, cursor: Option<String>) -> Result<ListToolsResult, String> {
+        let mut request = ListToolsRequest::default();
+        request.params = Some(PaginatedRequestParams::default().with_cursor(cursor));
+        match self.service.peer().send_request(ClientRequest::ListToolsRequest(request)).await {
+            Ok(ServerResult::ListToolsResult(page)) => Ok(page),
+            Ok(_) => Err("it answered with something that is no list of tools".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// `is_closed` of the service stays false after a crash; the peer knows.
