@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 #[path = "support/programs.rs"]
-#[expect(dead_code, reason = "the support of several test programs")]
 mod programs;
 
 use std::{
