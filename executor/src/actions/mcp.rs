@@ -28,7 +28,10 @@ use ordinaut_schema::{
 use ordinaut_store::{Store, StoreError, secrets::SecretVault};
 use rmcp::model::{CallToolRequestParams, RequestMetaObject};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::OwnedRwLockReadGuard,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -221,6 +224,7 @@ impl McpTools {
             let connections: Vec<_> = self.lock().connections.values().cloned().collect();
             for connection in connections {
                 connection.sweep();
+                connection.renew().await;
             }
             if let Err(error) = self.refresh().await {
                 // What was read before stands; a call of anything else asks by itself.
@@ -305,19 +309,21 @@ impl McpTools {
     }
 
     /// The live connection, and the tool as its server describes it now, which is what was accepted of it.
-    async fn ready(
-        &self,
-        connection: &Arc<Connection>,
-        called: (&str, &str),
-    ) -> Result<(Arc<Live>, Arc<[SeenTool]>), StepFailure> {
+    async fn ready(&self, connection: &Arc<Connection>, called: (&str, &str)) -> Result<Ready, StepFailure> {
         let (server, tool) = called;
-        let live = connection.live().await?;
+        let (live, using) = loop {
+            let live = connection.live().await?;
+            // Not, where it was let go just now: then another one is started.
+            if let Some(using) = live.used() {
+                break (live, using);
+            }
+        };
         let listed = live.tools(server, &self.shared.catalogue).await.map_err(|why| connection.unlisted(&why))?;
         let Some(seen) = listed.iter().find(|seen| seen.tool == tool) else {
             return Err(no_tool(server, tool, &listed));
         };
         self.shared.pins.judge(seen, &listed).await?;
-        Ok((live, listed))
+        Ok(Ready { live, listed, _using: using })
     }
 
     fn find(&self, server: &str) -> Result<Arc<Connection>, StepFailure> {
@@ -341,6 +347,13 @@ impl McpTools {
     fn lock(&self) -> std::sync::MutexGuard<'_, Pool> {
         self.pool.lock().expect("never poisoned: no panic while held")
     }
+}
+
+/// A server that can be called.
+struct Ready {
+    live: Arc<Live>,
+    listed: Arc<[SeenTool]>,
+    _using: OwnedRwLockReadGuard<()>,
 }
 
 fn no_tool(server: &str, tool: &str, listed: &[SeenTool]) -> StepFailure {
@@ -387,7 +400,7 @@ impl Action for McpTools {
 
         self.look(false).await;
         let connection = self.find(server)?;
-        let (live, listed) = tokio::select! {
+        let Ready { live, listed, _using } = tokio::select! {
             biased;
             ready = timeout_at(deadline, self.ready(&connection, (server, tool))) => ready.unwrap_or_else(|_elapsed| {
                 let message = format!("the MCP server `{server}` was not ready after {:?}", call.limit);

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Shared, live::Live, servers::Launch};
+use super::{Shared, live::Live, secrets, servers::Launch};
 
 /// A server that stayed up this long has earned an immediate restart.
 const STEADY: Duration = Duration::from_mins(1);
@@ -191,6 +191,31 @@ impl Connection {
                     }
                 }
             });
+        }
+    }
+
+    /// Lets a server go that was started with a secret which has been set anew, or deleted, since: the next call starts
+    /// another one. Calls in hand are finished first.
+    pub(super) async fn renew(self: &Arc<Self>) {
+        let live = match &self.lock().phase {
+            Phase::Up(live) if !live.secrets_set_at().is_empty() => live.clone(),
+            Phase::Up(_) | Phase::Idle | Phase::Starting(_) | Phase::Down { .. } => return,
+        };
+        match self.shared.pins.secrets_set_at(&secrets::names(&self.launch)).await {
+            Ok(set_at) if set_at == *live.secrets_set_at() => {}
+            Ok(_) => {
+                let mut state = self.lock();
+                if matches!(&state.phase, Phase::Up(up) if Arc::ptr_eq(up, &live)) {
+                    info!(server = %self.name, "MCP server `{}` is started anew: a secret of it was set anew", self.name);
+                    state.phase = Phase::Idle;
+                    let retired = self.retired.clone();
+                    self.shared.tasks.spawn(async move {
+                        retired.run_until_cancelled(live.until_unused()).await;
+                        live.end().await;
+                    });
+                }
+            }
+            Err(error) => debug!(error = &error as &dyn std::error::Error, "could not read when secrets were set"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! One conversation with one running MCP server: handshake, list of tools, calls.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use ordinaut_schema::{run::ErrorKind, secret::Redactor};
 use ordinaut_store::secrets::OpenSecret;
 use rmcp::{
@@ -24,7 +26,10 @@ use rmcp::{
         streamable_http_client::StreamableHttpClientTransportConfig,
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::{OwnedRwLockReadGuard, RwLock},
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -35,6 +40,7 @@ use super::{
     secrets,
     servers::Launch,
 };
+use crate::actions::store_failure;
 
 /// One message of a server: the output limit, escaped and wrapped, and room for a long list of tools.
 const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -81,6 +87,10 @@ pub(super) struct Live {
     /// When the sweep looked at the tools last, and after how many changes.
     swept: Mutex<(Instant, u64)>,
     started_at: Instant,
+    /// When the secrets that it was started with had been set.
+    secrets_set_at: BTreeMap<String, Timestamp>,
+    /// Held by calls to read, by whoever ends the conversation after them to write.
+    in_use: Arc<RwLock<()>>,
     /// Takes the secrets that it was started with out of what it says.
     redactor: Redactor,
 }
@@ -106,6 +116,13 @@ impl Live {
                 legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
             }
         };
+        // Before they are read: one that is set in between only has the server started once more.
+        let set_at = shared.pins.secrets_set_at(&secrets::names(launch)).await;
+        let secrets_set_at = set_at.map_err(|error| Unopened {
+            why: store_failure(&error).message,
+            kind: ErrorKind::Connection,
+            is_protocol: false,
+        })?;
         let (launch, secrets) = secrets::fill(shared.settings.secrets.as_ref(), name, launch)
             .await
             .map_err(|failure| Unopened { why: failure.message, kind: failure.kind, is_protocol: false })?;
@@ -149,6 +166,8 @@ impl Live {
             listed: tokio::sync::Mutex::default(),
             swept: Mutex::new((now, 0)),
             started_at: now,
+            secrets_set_at,
+            in_use: Arc::default(),
             redactor,
         })
     }
@@ -159,6 +178,20 @@ impl Live {
 
     pub(super) fn is_legacy(&self) -> bool {
         self.service.peer().peer_info().is_some_and(|info| info.protocol_version.has_initialize())
+    }
+
+    pub(super) fn secrets_set_at(&self) -> &BTreeMap<String, Timestamp> {
+        &self.secrets_set_at
+    }
+
+    /// Keeps the conversation going for a call; nothing once it is to end.
+    pub(super) fn used(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        self.in_use.clone().try_read_owned().ok()
+    }
+
+    /// Waits until no call uses it; from the first wait on, none begins to.
+    pub(super) async fn until_unused(&self) {
+        drop(self.in_use.write().await);
     }
 
     pub(super) fn age(&self) -> Duration {

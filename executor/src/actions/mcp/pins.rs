@@ -6,10 +6,11 @@
 //! is refused, Postgres is asked, so that an acceptance is in force at once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
 };
 
+use jiff::Timestamp;
 use ordinaut_schema::{
     action::{Descriptor, Effect, accept_command},
     operator::Server,
@@ -46,6 +47,18 @@ impl Pins {
         let pins = self.store.pins().await?;
         *self.lock() = pins;
         Ok(())
+    }
+
+    /// When each of these secrets was set last; one that is gone is left out.
+    pub(super) async fn secrets_set_at(
+        &self,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let secrets = self.store.list_secrets().await?.into_iter();
+        Ok(secrets.filter(|it| names.contains(&it.name)).map(|it| (it.name, it.updated_at)).collect())
     }
 
     /// What a repeat does, by the accepted word of a server that the operator trusts.
