@@ -54,15 +54,14 @@ pub(super) async fn show(config: &Config, agent: Option<&str>, options: &Show, o
     }
     for tool in &tools {
         let mut lines = head(&options.name, tool, &session);
-        match &tool.seen {
-            Some((seen, _)) => lines.extend(difference(&tool.accepted, seen)),
-            None => {
-                lines.extend(within(&tool.accepted.sentence));
-                if options.tool.is_some() {
-                    lines.push("  input schema".to_owned());
-                    lines.extend(within(&pretty(&tool.accepted.input_schema)));
-                    lines.push(format!("  a repeat {}", repeat(tool.accepted.effect)));
-                }
+        if let Some((seen, _)) = &tool.seen {
+            lines.extend(difference(&tool.accepted, seen));
+        } else {
+            lines.extend(within(&tool.accepted.sentence));
+            if options.tool.is_some() {
+                lines.push("  input schema".to_owned());
+                lines.extend(within(&pretty(&tool.accepted.input_schema)));
+                lines.push(format!("  a repeat {}", repeat(tool.accepted.effect)));
             }
         }
         out.line(lines.join("\n"))?;

@@ -95,9 +95,9 @@ impl Default for Catalogue {
 }
 
 impl Catalogue {
-    pub(super) fn put(&self, server: &str, tools: Vec<SeenTool>) {
-        let previous = self.lock().insert(server.to_owned(), tools.clone());
-        if previous.as_ref() != Some(&tools) {
+    pub(super) fn put(&self, server: &str, tools: &[SeenTool]) {
+        let previous = self.lock().insert(server.to_owned(), tools.to_vec());
+        if previous.as_deref() != Some(tools) {
             self.changes.send_modify(|changes| *changes += 1);
         }
     }
@@ -163,8 +163,8 @@ mod tests {
         let changes = catalogue.changes();
         let one = tool(r#"{"name": "t", "inputSchema": {}, "annotations": {"readOnlyHint": true}}"#);
         assert!(one.read_only && !one.idempotent);
-        catalogue.put("s", vec![one.clone()]);
-        catalogue.put("s", vec![one]);
+        catalogue.put("s", std::slice::from_ref(&one));
+        catalogue.put("s", &[one]);
         assert_eq!(*changes.borrow(), 1);
         catalogue.remove("s");
         assert_eq!(*changes.borrow(), 2);

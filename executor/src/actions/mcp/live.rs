@@ -226,7 +226,7 @@ impl Live {
         let at = Instant::now();
         let (tools, holds) = self.list(name).await.map_err(|error| self.redactor.text(&answer::quoted(&error)))?;
         let tools = settled(tools);
-        catalogue.put(name, tools.clone());
+        catalogue.put(name, &tools);
         let tools: Arc<[SeenTool]> = tools.into();
         *listed = Some(Listed { tools: tools.clone(), at, holds, changes });
         Ok(tools)
@@ -266,8 +266,8 @@ impl Live {
     /// Asked as a bare request: the client's own verb answers from a cache, for as long as the server wishes, and falls
     /// back to it when the server answers with an error.
     async fn page(&self, cursor: Option<String>) -> Result<ListToolsResult, String> {
-        let mut request = ListToolsRequest::default();
-        request.params = Some(PaginatedRequestParams::default().with_cursor(cursor));
+        let params = PaginatedRequestParams::default().with_cursor(cursor);
+        let request = ListToolsRequest { params: Some(params), ..ListToolsRequest::default() };
         match self.service.peer().send_request(ClientRequest::ListToolsRequest(request)).await {
             Ok(ServerResult::ListToolsResult(page)) => Ok(page),
             Ok(_) => Err("it answered with something that is no list of tools".to_owned()),
