@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ordinaut_schema::visible::visible;
 use ordinaut_store::{
     Compared, compare_migrations,
     embedded::{self, Phase, PostgresBinaries, redis_server},
@@ -340,6 +341,20 @@ async fn database(config: &Config, url: &str, findings: &mut Findings) {
             }
         }
         Err(error) => findings.wrong("executors", error.to_string(), logs(config)),
+    }
+    match session.store.list_servers().await {
+        Ok(servers) => {
+            let changed: Vec<_> = servers.iter().filter(|server| !server.changed.is_empty()).collect();
+            for server in &changed {
+                let (name, tools) = (&server.name, server.changed.iter().map(|tool| visible(tool)).collect::<Vec<_>>());
+                let found = format!("tools of `{name}` have changed and are not called: {}", tools.join(", "));
+                findings.wrong("MCP servers", found, format!("look, and accept them: `ordinaut server accept {name}`"));
+            }
+            if changed.is_empty() && !servers.is_empty() {
+                findings.good("MCP servers", format!("{}, every tool as it was accepted", servers.len()));
+            }
+        }
+        Err(error) => findings.wrong("MCP servers", error.to_string(), logs(config)),
     }
     match session.store.gate_shut(session.caller.agent).await {
         Ok(None) => findings.good("gate", "open"),

@@ -154,6 +154,9 @@ impl From<StoreError> for Failure {
             }
             StoreError::OverBudget { .. } => Self::new(Exit::Refused, text)
                 .mend("wait until then, or raise the limit: of the task in its definition, of the agent by `ordinaut agent budget`"),
+            StoreError::NotAsShown { .. } => {
+                Self::new(Exit::Refused, text).mend("the same command shows what it is now")
+            }
             StoreError::RequestUsed { .. } => Self::new(Exit::Refused, text).mend("draw a new request id"),
             StoreError::AgentNotFound(_) => {
                 Self::new(Exit::NotFound, text).mend("`ordinaut agent list` lists them, `ordinaut agent add` makes one")

@@ -1,9 +1,12 @@
 //! `server`: MCP servers whose tools steps may use. Edits the file that has the shape of Claude Desktop's.
 
+mod diff;
+mod pins;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use ordinaut_schema::action::FAMILIES;
+use ordinaut_schema::{action::FAMILIES, visible::visible};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 use toml_edit::{Table, value};
@@ -29,6 +32,14 @@ pub(crate) enum Server {
     List,
     /// Wait until an executor has asked a server for its tools, and show them
     Test { name: String },
+    /// Show a server's tools as they were accepted, and in what they differ from that now
+    Show(pins::Show),
+    /// Accept tools that changed, as they are shown
+    Accept(pins::Accept),
+    /// Believe a server's tools when they say that they change nothing, or that a repeat does no harm
+    Trust { name: String },
+    /// Believe them no more
+    Untrust { name: String },
     /// Remove a server
     Remove { name: String },
 }
@@ -62,6 +73,10 @@ pub(crate) async fn server(config: &Config, agent: Option<&str>, verb: &Server, 
         Server::Add(options) => add(config, options, out),
         Server::List => list(config, agent, out).await,
         Server::Test { name } => test(config, agent, name, out).await,
+        Server::Show(options) => pins::show(config, agent, options, out).await,
+        Server::Accept(options) => pins::accept(config, agent, options, out).await,
+        Server::Trust { name } => set_trust(config, name, true, out),
+        Server::Untrust { name } => set_trust(config, name, false, out),
         Server::Remove { name } => remove(config, name, out),
     }
 }
@@ -132,17 +147,45 @@ fn add(config: &Config, options: &Add, out: Out) -> Result<(), Failure> {
     file.servers()?.insert(name.clone(), Value::Object(entry));
     file.write()?;
     if options.trust {
-        let mut tables = OperatorFile::open(&config.layout.config_file.path)?;
-        let mut trusted = Table::new();
-        trusted.insert("trusted", value(true));
-        tables.put("servers", name, trusted)?;
-        tables.write()?;
+        write_trust(config, name, true)?;
     }
     if out.is_json() {
         return out.json(&json!({ "name": name, "file": file.path.display().to_string() }));
     }
     note(format!("{} was written; executors read it within five seconds", file.path.display()));
     out.line(format!("server `{name}`; `ordinaut server test {name}` shows its tools"))
+}
+
+fn write_trust(config: &Config, name: &str, trusted: bool) -> Result<(), Failure> {
+    let mut tables = OperatorFile::open(&config.layout.config_file.path)?;
+    if trusted {
+        let mut entry = Table::new();
+        entry.insert("trusted", value(true));
+        tables.put("servers", name, entry)?;
+    } else {
+        tables.remove("servers", name);
+    }
+    tables.write()
+}
+
+fn set_trust(config: &Config, name: &str, trusted: bool, out: Out) -> Result<(), Failure> {
+    if !ServerFile::open(config)?.servers()?.contains_key(name) {
+        return Err(no_server(name));
+    }
+    write_trust(config, name, trusted)?;
+    if out.is_json() {
+        return out.json(&json!({ "name": name, "trusted": trusted }));
+    }
+    note(format!("{} was written; executors read it within five seconds", config.layout.config_file.path.display()));
+    out.line(if trusted {
+        format!("server `{name}` is trusted: a tool that says it may be repeated is, after an unknown outcome")
+    } else {
+        format!("server `{name}` is not trusted: no call of its tools is repeated after an unknown outcome")
+    })
+}
+
+fn no_server(name: &str) -> Failure {
+    Failure::new(Exit::NotFound, format!("there is no server `{name}`; `ordinaut server list` lists them"))
 }
 
 fn remove(config: &Config, name: &str, out: Out) -> Result<(), Failure> {
@@ -168,6 +211,7 @@ async fn list(config: &Config, agent: Option<&str>, out: Out) -> Result<(), Fail
         Ok(session) => session.store.list_servers().await?,
         Err(_not_running) => Vec::new(),
     };
+    let tables = OperatorFile::open(&config.layout.config_file.path)?.operator()?;
     let servers: Vec<_> = file
         .servers()?
         .iter()
@@ -179,24 +223,35 @@ async fn list(config: &Config, agent: Option<&str>, out: Out) -> Result<(), Fail
                 Some(seen) if seen.seen_at.is_some() => format!("{} tools", seen.tools),
                 _ => "not seen yet".to_owned(),
             };
-            (name.clone(), how.to_owned(), state)
+            let changed: Vec<_> = seen.iter().flat_map(|it| &it.changed).map(|tool| visible(tool)).collect();
+            let trusted = tables.servers.get(name).is_some_and(|server| server.trusted);
+            (name.clone(), how.to_owned(), trusted, state, changed)
         })
         .collect();
     if out.is_json() {
-        let all: Vec<_> =
-            servers.iter().map(|(name, how, state)| json!({ "name": name, "at": how, "state": state })).collect();
+        let all: Vec<_> = servers
+            .iter()
+            .map(|(name, how, trusted, state, changed)| {
+                json!({ "name": name, "at": how, "trusted": trusted, "state": state, "changed": changed })
+            })
+            .collect();
         return out.json(&all);
     }
-    let rows = servers.into_iter().map(|(name, how, state)| vec![name, how, state]).collect();
-    out.table(&["SERVER", "AT", "STATE"], rows, "no server; `ordinaut server add` adds one")
+    let row = |(name, how, trusted, state, changed): (String, String, bool, String, Vec<String>)| {
+        let state = if changed.is_empty() {
+            state
+        } else {
+            format!("{state}; changed: {} (`ordinaut server accept {name}`)", changed.join(", "))
+        };
+        vec![name, how, if trusted { "yes" } else { "no" }.to_owned(), state]
+    };
+    let rows = servers.into_iter().map(row).collect();
+    out.table(&["SERVER", "AT", "TRUSTED", "STATE"], rows, "no server; `ordinaut server add` adds one")
 }
 
 async fn test(config: &Config, agent: Option<&str>, name: &str, out: Out) -> Result<(), Failure> {
     if !ServerFile::open(config)?.servers()?.contains_key(name) {
-        return Err(Failure::new(
-            Exit::NotFound,
-            format!("there is no server `{name}`; `ordinaut server list` lists them"),
-        ));
+        return Err(no_server(name));
     }
     let session = Session::open(config, agent).await?;
     let deadline = Instant::now() + SEEN_LIMIT;

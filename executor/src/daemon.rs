@@ -222,15 +222,17 @@ impl Daemon {
         info!("health and metrics on http://{}", listener.local_addr()?);
 
         let vault = SecretVault::new(store.clone(), key_source(&config, &machine));
-        let tools = Arc::new(McpTools::new(mcp_settings(&config, &machine, &vault)));
         let guard = Guard::new(config.allowances().map_err(|bad| anyhow!(bad.join("\n")))?, SystemResolver);
         let wait = Arc::new(Wait::new(store.clone(), clock.clone()));
         let (file, tables) = (machine.config_file.clone(), config.operator.clone());
         let (watch, standing) = operator::Watch::new(file, tables, store.clone());
+        let servers = mcp_settings(&config, &machine, &vault, &standing);
+        let tools = Arc::new(McpTools::new(servers, store.clone(), recovery.executor));
+        tools.refresh().await.context("read what is accepted of tools")?;
         let limits = Limits::DEFAULT;
         let llm = LlmGenerate::new(standing.clone(), store.clone(), vault.clone(), &limits);
         let shell = ShellExec::new(standing.clone(), machine.environment.clone(), &limits);
-        let notify = NotifySend::new(standing, store.clone(), vault.clone(), machine.desktop.clone(), &limits);
+        let notify = NotifySend::new(standing.clone(), store.clone(), vault.clone(), machine.desktop.clone(), &limits);
         let notify = Arc::new(notify);
         let approval = RequestApproval::new(store.clone(), clock.clone(), notify.clone(), config.public_url.clone());
         let actions = HttpAction::new(guard, HttpLimits::default())
@@ -254,7 +256,7 @@ impl Daemon {
         let (drain, abort, stop) = (self.drain.clone(), self.abort.clone(), self.stop.clone());
         self.supports.spawn(health::serve(listener, store.clone(), exposition, drain.clone(), stop.clone()));
         self.supports.spawn(watch.serve(stop.clone()));
-        self.supports.spawn(tools::serve(store.clone(), tools, stop));
+        self.supports.spawn(tools::serve(tools, standing, stop));
         self.services.spawn(worker::serve(store.clone(), around, settings, wake.clone(), drain.clone(), abort));
         self.services.spawn(scheduler::serve(store.clone(), clock, wake.clone(), hinted.clone(), drain.clone()));
         self.services.spawn(hints::serve(store.clone(), hinted, wake.clone(), drain.clone()));
@@ -319,12 +321,13 @@ fn key_source(config: &Config, machine: &Machine) -> KeySource {
     KeySource::choose(variable, config.secret_key_file.as_deref(), directory)
 }
 
-fn mcp_settings(config: &Config, machine: &Machine, vault: &SecretVault) -> McpSettings {
+fn mcp_settings(config: &Config, machine: &Machine, vault: &SecretVault, standing: &operator::Standing) -> McpSettings {
     let usual = machine.config_dir.as_ref().map(|directory| directory.join("mcp-servers.json"));
     McpSettings {
         file: config.executor.mcp_servers.clone().or(usual),
         environment: machine.environment.clone(),
         secrets: Some(vault.clone()),
+        standing: Some(standing.clone()),
         ..McpSettings::default()
     }
 }

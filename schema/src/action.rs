@@ -9,6 +9,7 @@ mod input;
 mod need;
 mod outward;
 pub mod parking;
+mod pin;
 mod price;
 
 use std::collections::BTreeMap;
@@ -50,8 +51,10 @@ pub enum Effect {
 /// The actions that exist here and now for one agent.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    /// Tools of the operator's MCP servers, by `<server>.<tool>`.
+    /// Tools of the operator's MCP servers, by `<server>.<tool>`, as they were accepted.
     pub tools: BTreeMap<String, Descriptor>,
+    /// Those that their servers describe otherwise by now: not to be used until a person has accepted that.
+    pub changed: BTreeMap<String, Change>,
     /// Configured servers whose tools nobody has seen yet: `<server>.<anything>` is a warning, not a fault.
     pub unseen_servers: Vec<String>,
     pub offered: Offered,
@@ -179,6 +182,17 @@ pub(crate) fn judge_name(uses: &str, path: &str, catalogue: &Catalogue) -> Resul
         let need = Need::Tool { server: server.to_owned(), tool: tool.to_owned() };
         return Err(need::not_granted(&need, path, catalogue));
     }
+    if let Some(change) = catalogue.changed.get(uses) {
+        let command = accept_command(server, tool);
+        return Err(Fault::new(
+            path,
+            FaultCode::ToolChanged,
+            format!(
+                "`{uses}` has changed since it was accepted ({change}), so no step may use it until a person has \
+                 looked at the change: `{command}`"
+            ),
+        ));
+    }
     Ok(unseen.then(|| {
         format!("{path}: the MCP server `{server}` has not been seen yet, so `{uses}` and its input are not checked")
     }))
@@ -222,4 +236,5 @@ fn called(uses: &str) -> Option<&'static str> {
 pub(crate) use input::{judge as judge_input, judge_url};
 pub(crate) use need::judge as judge_need;
 pub use need::{Need, need, needs_grants};
+pub use pin::{Change, accept_command};
 pub(crate) use price::{judge as judge_price, most_of};

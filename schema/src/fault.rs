@@ -72,6 +72,8 @@ pub enum FaultCode {
     NotConfigured,
     /// It exists, and the agent's grants do not allow it.
     NotGranted,
+    /// A tool of an MCP server that is not what was accepted of it any more.
+    ToolChanged,
     UnknownReference,
     BadTemplate,
     BadExpression,

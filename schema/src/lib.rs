@@ -3,7 +3,7 @@
 //! Everything that can be decided without looking at the world is decided here; `store`, `executor`,
 //! `mcp-server` and `cli` act on what this crate returns. Modules import downward only:
 //!
-//! - [`id`], [`time`], [`fault`], [`limits`]: the words everything else is written in
+//! - [`id`], [`time`], [`fault`], [`limits`], [`visible`]: the words everything else is written in
 //! - [`schedule`]: what a schedule yields, as `next_after`, normalised form and plain English
 //! - [`secret`]: what secrets may be called, where they may go, and how their values are taken out of answers
 //! - [`budget`]: what a task or an agent may use, and what is left of it
@@ -36,3 +36,4 @@ pub mod secret;
 pub mod task;
 pub mod template;
 pub mod time;
+pub mod visible;

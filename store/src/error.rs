@@ -40,6 +40,9 @@ pub enum StoreError {
     ApprovalNotFound(ApprovalId),
     #[error("approval {approval} cannot be answered so: {reason}")]
     ApprovalRefused { approval: ApprovalId, reason: String },
+    /// What a person accepts is what they were shown, nothing else.
+    #[error("not, or no more, what was shown of the server `{server}`: {}; nothing was accepted", tools.join(", "))]
+    NotAsShown { server: String, tools: Vec<String> },
     /// A sub-run that could never begin or end.
     #[error("the sub-run cannot be started: {0}")]
     SubRunRefused(String),

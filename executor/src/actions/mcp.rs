@@ -4,8 +4,8 @@
 //! restarted with backoff; a child knows PATH, HOME, LANG, TZ and its own `env`, and its whole process group dies with
 //! the connection; `${secrets.NAME}` in `env` and `headers` is filled in at the start, if the secret is bound to the
 //! server, and taken out of what the server answers; calls are bounded in time and output, and a time-out or cancellation is told to the server.
-//! The idempotency key travels in `_meta` as [`IDEMPOTENCY_KEY`]. Whether an agent may call a tool (grants), and
-//! whether a changed tool is accepted, is decided before a call comes here; [`McpTools::describe`] says what was seen.
+//! The idempotency key travels in `_meta` as [`IDEMPOTENCY_KEY`]. A tool that is not what was accepted of it is not
+//! called (`pins`). Whether an agent may call a tool at all (grants) is decided before a call comes here.
 //!
 //! The file is read again within five seconds of a change: by [`McpTools::serve`], and by calls.
 
@@ -19,26 +19,34 @@ use std::{
 
 use async_trait::async_trait;
 use ordinaut_schema::{
+    action::{Effect, split_tool},
     fault::nearest,
     limits::Limits,
     run::{ErrorKind, StepFailure},
+    visible::visible,
 };
-use ordinaut_store::secrets::SecretVault;
+use ordinaut_store::{Store, StoreError, secrets::SecretVault};
 use rmcp::model::{CallToolRequestParams, RequestMetaObject};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::OwnedRwLockReadGuard,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 pub use self::catalogue::SeenTool;
 use self::{
     answer::Called,
     catalogue::Catalogue,
     connection::Connection,
-    live::{CallFailure, call_tool},
+    live::{CallFailure, Live, call_tool},
+    pins::Pins,
     servers::Entry,
 };
 use super::{Action, Answer, StepCall, http::own_limit, tls::tls};
+use crate::operator::Standing;
 
 mod answer;
 mod catalogue;
@@ -46,6 +54,7 @@ mod child;
 mod connection;
 mod lines;
 mod live;
+mod pins;
 mod secrets;
 mod servers;
 
@@ -54,6 +63,8 @@ pub const IDEMPOTENCY_KEY: &str = "io.ordinaut/idempotency-key";
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const FILE_BYTES: u64 = 1024 * 1024;
+/// How many tools a message names.
+const NAMED: usize = 20;
 
 /// How servers are found and kept.
 #[derive(Debug, Clone)]
@@ -70,6 +81,8 @@ pub struct McpSettings {
     pub end_grace: Duration,
     /// For `${secrets.NAME}` in `env` and `headers`.
     pub secrets: Option<SecretVault>,
+    /// Where the operator says which servers are trusted; without it none is.
+    pub standing: Option<Standing>,
 }
 
 impl Default for McpSettings {
@@ -82,6 +95,7 @@ impl Default for McpSettings {
             handshake_timeout: Duration::from_mins(1),
             end_grace: Duration::from_secs(2),
             secrets: None,
+            standing: None,
         }
     }
 }
@@ -91,6 +105,7 @@ struct Shared {
     settings: McpSettings,
     client: reqwest::Client,
     catalogue: Catalogue,
+    pins: Pins,
     tasks: TaskTracker,
 }
 
@@ -124,9 +139,11 @@ impl std::fmt::Debug for McpTools {
 }
 
 impl McpTools {
+    /// What is accepted of tools is kept in `store`, where `executor` is who reports.
+    ///
     /// # Panics
     /// If the HTTP client cannot be built: a wiring mistake, caught at start-up.
-    pub fn new(settings: McpSettings) -> Self {
+    pub fn new(settings: McpSettings, store: Store, executor: Uuid) -> Self {
         // The operator chose these addresses: they are not judged, and may well be on loopback.
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls())
@@ -135,12 +152,37 @@ impl McpTools {
             .connect_timeout(Duration::from_secs(10))
             .build()
             .expect("the client's settings are constants");
-        let shared = Shared { settings, client, catalogue: Catalogue::default(), tasks: TaskTracker::new() };
+        let pins = Pins::new(store, executor, settings.standing.clone());
+        let shared = Shared { settings, client, catalogue: Catalogue::default(), pins, tasks: TaskTracker::new() };
         Self { shared: Arc::new(shared), pool: Mutex::default(), looked: tokio::sync::Mutex::default() }
     }
 
-    /// Every tool seen since start-up, of the servers that are configured now. The executor writes it to
-    /// `action_catalog`.
+    /// Reads what is accepted of tools. Before the first run is resumed: it decides what may be repeated.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        self.shared.pins.refresh().await
+    }
+
+    /// Writes to Postgres which servers are configured and trusted, and what each declares.
+    pub async fn publish(&self) -> Result<(), StoreError> {
+        let (servers, unusable) = (self.servers(), self.unusable());
+        let pins = &self.shared.pins;
+        pins.configure(servers.iter().map(|(name, _)| name).chain(unusable.keys()).cloned()).await?;
+        let mut by_server: BTreeMap<String, Vec<SeenTool>> = BTreeMap::new();
+        for tool in self.describe() {
+            by_server.entry(tool.server.clone()).or_default().push(tool);
+        }
+        for (server, is_seen) in servers {
+            if is_seen {
+                pins.report(&server, Ok(by_server.remove(&server).unwrap_or_default())).await?;
+            }
+        }
+        for (server, reason) in unusable {
+            pins.report(&server, Err(reason)).await?;
+        }
+        Ok(())
+    }
+
+    /// Every tool seen since start-up, of the servers that are configured now.
     pub fn describe(&self) -> Vec<SeenTool> {
         self.shared.catalogue.all()
     }
@@ -185,6 +227,11 @@ impl McpTools {
             let connections: Vec<_> = self.lock().connections.values().cloned().collect();
             for connection in connections {
                 connection.sweep();
+                connection.renew().await;
+            }
+            if let Err(error) = self.refresh().await {
+                // What was read before stands; a call of anything else asks by itself.
+                debug!(error = &error as &dyn std::error::Error, "could not read what is accepted of tools");
             }
         }
         self.close().await;
@@ -264,6 +311,24 @@ impl McpTools {
         info!(servers = pool.connections.len(), "MCP servers: {:?}", pool.connections.keys().collect::<Vec<_>>());
     }
 
+    /// The live connection, and the tool as its server describes it now, which is what was accepted of it.
+    async fn ready(&self, connection: &Arc<Connection>, called: (&str, &str)) -> Result<Ready, StepFailure> {
+        let (server, tool) = called;
+        let (live, using) = loop {
+            let live = connection.live().await?;
+            // Not, where it was let go just now: then another one is started.
+            if let Some(using) = live.used() {
+                break (live, using);
+            }
+        };
+        let listed = live.tools(server, &self.shared.catalogue).await.map_err(|why| connection.unlisted(&why))?;
+        let Some(seen) = listed.iter().find(|seen| seen.tool == tool) else {
+            return Err(no_tool(server, tool, &listed));
+        };
+        self.shared.pins.judge(seen, &listed).await?;
+        Ok(Ready { live, listed, _using: using })
+    }
+
     fn find(&self, server: &str) -> Result<Arc<Connection>, StepFailure> {
         let pool = self.lock();
         if let Some(connection) = pool.connections.get(server) {
@@ -285,6 +350,24 @@ impl McpTools {
     fn lock(&self) -> std::sync::MutexGuard<'_, Pool> {
         self.pool.lock().expect("never poisoned: no panic while held")
     }
+}
+
+/// A server that can be called.
+struct Ready {
+    live: Arc<Live>,
+    listed: Arc<[SeenTool]>,
+    _using: OwnedRwLockReadGuard<()>,
+}
+
+fn no_tool(server: &str, tool: &str, listed: &[SeenTool]) -> StepFailure {
+    let names = || listed.iter().map(|seen| seen.tool.as_str());
+    let hint = match nearest(tool, names()) {
+        Some(near) => format!("did you mean `{server}.{near}`?"),
+        None if listed.is_empty() => "it has none at all".to_owned(),
+        None => format!("it has {}", names().take(NAMED).collect::<Vec<_>>().join(", ")),
+    };
+    let message = format!("the MCP server `{server}` has no tool `{tool}`; {hint}");
+    StepFailure::new(ErrorKind::ClientError, visible(&message))
 }
 
 /// A missing file is an empty one.
@@ -320,10 +403,10 @@ impl Action for McpTools {
 
         self.look(false).await;
         let connection = self.find(server)?;
-        let live = tokio::select! {
+        let Ready { live, listed, _using } = tokio::select! {
             biased;
-            live = timeout_at(deadline, connection.live()) => live.unwrap_or_else(|_elapsed| {
-                let message = format!("the MCP server `{server}` was still starting after {:?}", call.limit);
+            ready = timeout_at(deadline, self.ready(&connection, (server, tool))) => ready.unwrap_or_else(|_elapsed| {
+                let message = format!("the MCP server `{server}` was not ready after {:?}", call.limit);
                 Err(StepFailure::new(ErrorKind::Connection, message))
             })?,
             () = call.cancelled.cancelled() => {
@@ -331,7 +414,7 @@ impl Action for McpTools {
                 return Err(StepFailure::new(ErrorKind::Cancelled, message));
             }
         };
-        let known = self.shared.catalogue.names(server);
+        let known: Vec<_> = listed.iter().map(|seen| seen.tool.clone()).collect();
         let redactor = live.redactor();
         let called = Called { server, tool, known: &known, redactor };
         let limits = &self.shared.settings;
@@ -352,5 +435,10 @@ impl Action for McpTools {
                 Answer::Output(output)
             })
             .map_err(|failure| StepFailure { message: redactor.text(&failure.message), ..failure })
+    }
+
+    fn effect(&self, uses: &str) -> Option<Effect> {
+        let (server, _tool) = split_tool(uses)?;
+        self.shared.pins.effect(server, uses)
     }
 }

@@ -1,11 +1,14 @@
 //! A small MCP server for the examples, the demo and the tests: deterministic, and without any network.
 //!
 //! On stdio by default. `--http ADDR` serves a few pages instead (`/forecast`, `/page`), and the same tools over
-//! Streamable HTTP at `/mcp`; it says its address on standard output. `--faults` adds tools that misbehave.
+//! Streamable HTTP at `/mcp`; it says its address on standard output. `--faults` adds tools that misbehave; with
+//! `--edition` the tools are described as a file says, which may change at any time.
 
 use std::{
+    borrow::Cow,
     io::Write,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -22,9 +25,12 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose};
 use clap::Parser;
 use rmcp::{
-    Json, RoleServer, ServerHandler, ServiceExt,
+    ErrorData, Json, RoleServer, ServerHandler, ServiceExt,
     handler::server::{router::tool::ToolRouter, wrapper::Parameters},
-    model::{Implementation, ServerCapabilities, ServerConfig},
+    model::{
+        CacheScope, Implementation, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities,
+        ServerConfig, Tool,
+    },
     schemars::{self, JsonSchema},
     service::RequestContext,
     tool, tool_handler, tool_router,
@@ -33,6 +39,7 @@ use rmcp::{
     },
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 
 /// A small MCP server for the examples: weather that never changes, and tools that go wrong.
@@ -45,6 +52,13 @@ struct Arguments {
     /// Add the tools that misbehave.
     #[arg(long, hide = true)]
     faults: bool,
+    /// A JSON object with fields to be put over the description of each tool that it names, read at every look; a tool
+    /// that is null in it is not listed.
+    #[arg(long, value_name = "FILE", hide = true)]
+    edition: Option<PathBuf>,
+    /// Speak only protocol versions with `initialize`, and announce changed tools: when `announce` is called.
+    #[arg(long, hide = true)]
+    announces: bool,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -120,7 +134,9 @@ struct Seen {
     key: String,
     /// The names of the variables in this process's environment.
     environment: Vec<String>,
-    /// How many slow calls were cancelled by their caller.
+    /// How many slow calls came.
+    begun: u32,
+    /// How many of them were cancelled by their caller.
     cancelled: u32,
     process: u32,
 }
@@ -128,14 +144,36 @@ struct Seen {
 #[derive(Clone)]
 struct Example {
     tools: ToolRouter<Self>,
+    edition: Option<Arc<Path>>,
+    announces: bool,
+    begun: Arc<AtomicU32>,
     cancelled: Arc<AtomicU32>,
 }
 
 #[tool_router(router = weather_tools)]
 impl Example {
-    fn new(with_faults: bool) -> Self {
-        let tools = if with_faults { Self::weather_tools() + Self::fault_tools() } else { Self::weather_tools() };
-        Self { tools, cancelled: Arc::default() }
+    fn new(arguments: &Arguments) -> Self {
+        let tools = if arguments.faults { Self::weather_tools() + Self::fault_tools() } else { Self::weather_tools() };
+        let edition = arguments.edition.clone().map(Arc::from);
+        Self { tools, edition, announces: arguments.announces, begun: Arc::default(), cancelled: Arc::default() }
+    }
+
+    /// The tools, as the file describes them by now.
+    fn described(&self) -> anyhow::Result<Vec<Tool>> {
+        let tools = self.tools.list_all();
+        let Some(edition) = &self.edition else { return Ok(tools) };
+        let text = std::fs::read_to_string(edition).context("read the edition")?;
+        let edition: Map<String, Value> = serde_json::from_str(&text).context("read the edition as JSON")?;
+        let edited = tools.into_iter().filter_map(|tool| match edition.get(tool.name.as_ref()) {
+            Some(Value::Object(over)) => {
+                let mut fields = serde_json::to_value(tool).expect("a tool has string keys");
+                fields.as_object_mut().expect("a tool is an object").extend(over.clone());
+                Some(serde_json::from_value(fields).context("read a tool"))
+            }
+            Some(_) => None,
+            None => Some(Ok(tool)),
+        });
+        edited.collect()
     }
 
     /// Tell the weather of a city: always the same for the same city.
@@ -167,6 +205,7 @@ impl Example {
     /// Answer after so many seconds, or never if cancelled.
     #[tool]
     async fn slow(&self, Parameters(wait): Parameters<Seconds>, context: RequestContext<RoleServer>) -> String {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         let waited = tokio::time::sleep(Duration::from_secs(wait.seconds));
         if context.ct.run_until_cancelled(waited).await.is_none() {
             self.cancelled.fetch_add(1, Ordering::SeqCst);
@@ -178,6 +217,13 @@ impl Example {
     #[tool]
     async fn crash(&self) -> String {
         std::process::exit(3)
+    }
+
+    /// Say that the tools have changed.
+    #[tool]
+    async fn announce(&self, context: RequestContext<RoleServer>) -> Result<String, String> {
+        context.peer.notify_tool_list_changed().await.map_err(|error| error.to_string())?;
+        Ok("said".to_owned())
     }
 
     /// Answer with more than anybody wants.
@@ -215,6 +261,7 @@ impl Example {
         Json(Seen {
             key: key.to_owned(),
             environment,
+            begun: self.begun.load(Ordering::SeqCst),
             cancelled: self.cancelled.load(Ordering::SeqCst),
             process: std::process::id(),
         })
@@ -224,8 +271,28 @@ impl Example {
 #[tool_handler(router = self.tools)]
 impl ServerHandler for Example {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let tools = ServerCapabilities::builder().enable_tools();
+        let offered = if self.announces { tools.enable_tool_list_changed().build() } else { tools.build() };
+        ServerConfig::new(offered)
             .with_server_info(Implementation::new("ordinaut-example-server", env!("CARGO_PKG_VERSION")))
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        let latest = if self.announces { ProtocolVersion::LATEST_WITH_INITIALIZE } else { ProtocolVersion::LATEST };
+        Cow::Borrowed(ProtocolVersion::known_up_to(&latest))
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let tools = self.described().map_err(|error| ErrorData::internal_error(format!("{error:#}"), None))?;
+        let hints = context.protocol_version().is_some_and(|version| !version.has_initialize());
+        // With an edition, a lie: what holds for an hour by its server's word may change at any time.
+        let ttl_ms = hints.then_some(if self.edition.is_some() { 3_600_000 } else { 0 });
+        let cache_scope = hints.then_some(CacheScope::Public);
+        Ok(ListToolsResult { ttl_ms, cache_scope, ..ListToolsResult::with_all_items(tools) })
     }
 }
 
@@ -244,8 +311,8 @@ impl Press {
     }
 }
 
-fn pages(with_faults: bool) -> Router {
-    let tools = Example::new(with_faults);
+fn pages(arguments: &Arguments) -> Router {
+    let tools = Example::new(arguments);
     let mcp = StreamableHttpService::new(
         move || Ok(tools.clone()),
         Arc::new(LocalSessionManager::default()),
@@ -273,9 +340,9 @@ async fn main() -> anyhow::Result<()> {
         let bound = listener.local_addr().context("ask for the bound address")?;
         // For whoever asked for port 0. Not MCP: that is on HTTP here.
         writeln!(std::io::stdout(), "http://{bound}").context("say the address")?;
-        axum::serve(listener, pages(arguments.faults)).await.context("serve pages")
+        axum::serve(listener, pages(&arguments)).await.context("serve pages")
     } else {
-        let server = Example::new(arguments.faults).serve(rmcp::transport::stdio()).await.context("handshake")?;
+        let server = Example::new(&arguments).serve(rmcp::transport::stdio()).await.context("handshake")?;
         server.waiting().await.context("serve MCP on stdio")?;
         Ok(())
     }

@@ -1,8 +1,11 @@
 //! Steps that call tools, against the real example server as a child process and over HTTP.
 
+mod pins;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    ops::Deref,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -21,12 +24,17 @@ use ordinaut_schema::{
     id::{AgentId, RunId, TaskId},
     run::{ErrorKind, StepFailure},
 };
+use ordinaut_store::{
+    Store,
+    testing::{Database, Fixture},
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_ordinaut-example-server");
 
@@ -56,23 +64,46 @@ fn write_servers(file: &Path, servers: &Value) {
     std::fs::write(file, json!({ "mcpServers": servers }).to_string()).unwrap();
 }
 
-fn tools_of(place: &Place, servers: &Value) -> McpTools {
-    tools_with(place, servers, Duration::from_secs(20))
+/// Tools over a database of the test's own.
+struct Bench {
+    tools: McpTools,
+    store: Store,
+    _fixture: Fixture,
+    _database: Database,
 }
 
-fn tools_with(place: &Place, servers: &Value, handshake_timeout: Duration) -> McpTools {
+impl Deref for Bench {
+    type Target = McpTools;
+
+    fn deref(&self) -> &McpTools {
+        &self.tools
+    }
+}
+
+fn settings(place: &Place, servers: &Value) -> McpSettings {
     let file = place.file("servers.json");
     write_servers(&file, servers);
-    McpTools::new(McpSettings {
+    McpSettings {
         file: Some(file),
         environment: BTreeMap::from([
             ("PATH".to_owned(), OsString::from("/usr/bin:/bin")),
             ("HOME".to_owned(), place.0.clone().into_os_string()),
         ]),
-        handshake_timeout,
+        handshake_timeout: Duration::from_secs(20),
         end_grace: Duration::from_millis(500),
         ..McpSettings::default()
-    })
+    }
+}
+
+async fn tools_of(place: &Place, servers: &Value) -> Bench {
+    tools_with(settings(place, servers)).await
+}
+
+async fn tools_with(settings: McpSettings) -> Bench {
+    let (fixture, database) = Fixture::fresh().await;
+    let store = fixture.executor.clone();
+    let tools = McpTools::new(settings, store.clone(), Uuid::now_v7());
+    Bench { tools, store, _fixture: fixture, _database: database }
 }
 
 fn example() -> Value {
@@ -120,7 +151,7 @@ fn is_gone(process: i32) -> bool {
 #[tokio::test]
 async fn a_structured_output_keeps_its_type() {
     let place = Place::new("typed");
-    let tools = tools_of(&place, &example());
+    let tools = tools_of(&place, &example()).await;
     let output = run(&tools, "example.get_weather", json!({"city": "Chisinau"})).await.unwrap();
     assert_eq!(output["city"], "Chisinau");
     assert!(output["temperature"].is_i64(), "{output}");
@@ -132,7 +163,7 @@ async fn a_structured_output_keeps_its_type() {
 #[tokio::test]
 async fn a_server_sees_the_key_and_a_cleared_environment() {
     let place = Place::new("cleared");
-    let tools = tools_of(&place, &example());
+    let tools = tools_of(&place, &example()).await;
     let seen = run(&tools, "example.look", Value::Null).await.unwrap();
     assert_eq!(seen["key"], "root/step");
     assert_eq!(seen["environment"], json!(["HOME", "OWN", "PATH"]));
@@ -142,7 +173,7 @@ async fn a_server_sees_the_key_and_a_cleared_environment() {
 #[tokio::test]
 async fn calls_share_one_process() {
     let place = Place::new("shared");
-    let tools = tools_of(&place, &example());
+    let tools = tools_of(&place, &example()).await;
     let (one, two) = tokio::join!(run(&tools, "example.look", json!({})), run(&tools, "example.look", json!({})));
     assert_eq!(one.unwrap()["process"], two.unwrap()["process"]);
     tools.close().await;
@@ -151,7 +182,7 @@ async fn calls_share_one_process() {
 #[tokio::test]
 async fn failures_of_a_tool_have_their_kinds() {
     let place = Place::new("kinds");
-    let tools = tools_of(&place, &example());
+    let tools = tools_of(&place, &example()).await;
     let failed = run(&tools, "example.fail", json!({})).await.unwrap_err();
     assert_eq!((failed.kind, failed.sent), (ErrorKind::ToolError, false));
     assert!(failed.message.contains("asked to fail"), "{failed}");
@@ -170,7 +201,7 @@ async fn failures_of_a_tool_have_their_kinds() {
 #[tokio::test]
 async fn a_crash_during_a_call_may_have_sent_and_the_next_call_finds_a_new_process() {
     let place = Place::new("crash");
-    let tools = tools_of(&place, &example());
+    let tools = tools_of(&place, &example()).await;
     let before = run(&tools, "example.look", json!({})).await.unwrap();
     let crashed = run(&tools, "example.crash", json!({})).await.unwrap_err();
     assert_eq!((crashed.kind, crashed.sent), (ErrorKind::Connection, true), "{crashed}");
@@ -188,7 +219,8 @@ async fn a_server_that_cannot_start_was_never_sent_anything_and_rests_between_tr
             "absent": {"command": "/nonexistent/server"},
             "dying": {"command": "sh", "args": ["-c", "echo no license key >&2; exit 1"]},
         }),
-    );
+    )
+    .await;
     let absent = run(&tools, "absent.any", json!({})).await.unwrap_err();
     assert_eq!((absent.kind, absent.sent), (ErrorKind::Connection, false), "{absent}");
     assert!(absent.message.contains("/nonexistent/server"), "{absent}");
@@ -201,7 +233,7 @@ async fn a_server_that_cannot_start_was_never_sent_anything_and_rests_between_tr
 #[tokio::test]
 async fn a_time_out_and_a_cancellation_are_told_to_the_server() {
     let place = Place::new("slow");
-    let tools = tools_of(&place, &example());
+    let tools = tools_of(&place, &example()).await;
     run(&tools, "example.look", json!({})).await.unwrap();
 
     let mut slow = call("example.slow", json!({"seconds": 600}));
@@ -210,9 +242,14 @@ async fn a_time_out_and_a_cancellation_are_told_to_the_server() {
     assert_eq!((failure.kind, failure.sent), (ErrorKind::Timeout, true), "{failure}");
 
     let slow = call("example.slow", json!({"seconds": 600}));
-    slow.cancelled.cancel();
-    let failure = tools.execute(slow).await.unwrap_err();
-    assert_eq!(failure.kind, ErrorKind::Cancelled, "{failure}");
+    let cancelled = slow.cancelled.clone();
+    let (ended, ()) = tokio::join!(tools.execute(slow), async {
+        until("the second at the server", async || run(&tools, "example.look", json!({})).await.unwrap()["begun"] == 2)
+            .await;
+        cancelled.cancel();
+    });
+    let failure = ended.unwrap_err();
+    assert_eq!((failure.kind, failure.sent), (ErrorKind::Cancelled, true), "{failure}");
 
     until("both cancellations at the server", async || {
         run(&tools, "example.look", json!({})).await.unwrap()["cancelled"] == 2
@@ -224,7 +261,7 @@ async fn a_time_out_and_a_cancellation_are_told_to_the_server() {
 #[tokio::test]
 async fn a_server_that_hangs_in_the_handshake_does_not_hold_its_caller() {
     let place = Place::new("hangs");
-    let tools = tools_of(&place, &json!({"hangs": {"command": "sleep", "args": ["1000"]}}));
+    let tools = tools_of(&place, &json!({"hangs": {"command": "sleep", "args": ["1000"]}})).await;
     let mut hanging = call("hangs.any", json!({}));
     hanging.limit = Duration::from_millis(300);
     let failure = tools.execute(hanging).await.unwrap_err();
@@ -241,7 +278,7 @@ async fn a_server_that_falls_over_the_newer_protocol_is_started_again_the_older_
         "if [ -e '{0}' ]; then exec '{SERVER}' --faults; fi; touch '{0}'; read question; exit 1",
         mark.display()
     );
-    let tools = tools_of(&place, &json!({"older": {"command": "sh", "args": ["-c", script]}}));
+    let tools = tools_of(&place, &json!({"older": {"command": "sh", "args": ["-c", script]}})).await;
     let output = run(&tools, "older.get_weather", json!({"city": "Rome"})).await.unwrap();
     assert_eq!(output["city"], "Rome");
     tools.close().await;
@@ -258,7 +295,8 @@ async fn a_server_that_floods_is_given_up_within_bounded_memory() {
     for command in ["cat /dev/zero", "yes"] {
         let place = Place::new("floods");
         let floods = json!({"floods": {"command": "sh", "args": ["-c", command]}});
-        let tools = tools_with(&place, &floods, Duration::from_secs(1));
+        let tools =
+            tools_with(McpSettings { handshake_timeout: Duration::from_secs(1), ..settings(&place, &floods) }).await;
         let before = resident_bytes();
         let failure = run(&tools, "floods.any", json!({})).await.unwrap_err();
         assert_eq!((failure.kind, failure.sent), (ErrorKind::Connection, false), "{failure}");
@@ -277,7 +315,7 @@ async fn closing_kills_the_whole_group_even_a_grandchild_that_ignores_sigterm() 
         "(trap '' TERM; echo $$ > /dev/null; exec sleep 1000) & echo $! > '{}'; exec '{SERVER}' --faults",
         note.display()
     );
-    let tools = tools_of(&place, &json!({"example": {"command": "sh", "args": ["-c", script]}}));
+    let tools = tools_of(&place, &json!({"example": {"command": "sh", "args": ["-c", script]}})).await;
     let seen = run(&tools, "example.look", json!({})).await.unwrap();
     let leader = i32::try_from(seen["process"].as_i64().unwrap()).unwrap();
     let grandchild: i32 = std::fs::read_to_string(&note).unwrap().trim().parse().unwrap();
@@ -291,7 +329,7 @@ async fn a_crashed_leader_does_not_leave_its_children_behind() {
     let place = Place::new("orphan");
     let note = place.file("grandchild");
     let script = format!("sleep 1000 & echo $! > '{}'; exec '{SERVER}' --faults", note.display());
-    let tools = tools_of(&place, &json!({"example": {"command": "sh", "args": ["-c", script]}}));
+    let tools = tools_of(&place, &json!({"example": {"command": "sh", "args": ["-c", script]}})).await;
     run(&tools, "example.crash", json!({})).await.unwrap_err();
     let grandchild: i32 = std::fs::read_to_string(&note).unwrap().trim().parse().unwrap();
     // The next call meets the loss and clears away the old group.
@@ -303,7 +341,7 @@ async fn a_crashed_leader_does_not_leave_its_children_behind() {
 #[tokio::test]
 async fn a_changed_file_is_read_again_and_what_it_drops_is_stopped() {
     let place = Place::new("reload");
-    let tools = tools_of(&place, &example());
+    let tools = tools_of(&place, &example()).await;
     let seen = run(&tools, "example.look", json!({})).await.unwrap();
     let process = i32::try_from(seen["process"].as_i64().unwrap()).unwrap();
     let stop = CancellationToken::new();
@@ -327,14 +365,14 @@ async fn a_survey_describes_every_tool_with_its_hints_and_hash() {
     let tools = tools_of(
         &place,
         &json!({"example": {"command": SERVER}, "http": {"command": SERVER}, "self": {"command": "ordinaut-mcp"}}),
-    );
+    )
+    .await;
     tools.survey().await;
     let described = tools.describe();
     let names: Vec<_> = described.iter().map(|it| format!("{}.{}", it.server, it.tool)).collect();
     assert_eq!(names, ["example.get_weather", "example.roll"]);
     assert!(described[0].read_only && !described[0].idempotent && described[1].idempotent);
     assert_eq!(described[0].input_schema["properties"]["city"]["type"], "string");
-    assert_eq!(described[0].hash.len(), 64);
     assert_eq!(tools.servers(), [("example".to_owned(), true)]);
     assert!(tools.unusable().contains_key("http"));
     tools.close().await;
@@ -376,7 +414,7 @@ async fn the_example_server_has_pages_for_http_steps() {
 async fn a_server_is_called_over_streamable_http() {
     let place = Place::new("http");
     let (mut server, base) = serve_http().await;
-    let tools = tools_of(&place, &json!({"remote": {"type": "http", "url": format!("{base}/mcp")}}));
+    let tools = tools_of(&place, &json!({"remote": {"type": "http", "url": format!("{base}/mcp")}})).await;
     let output = run(&tools, "remote.get_weather", json!({"city": "Oslo"})).await.unwrap();
     assert_eq!(output["city"], "Oslo");
     assert_eq!(run(&tools, "remote.look", json!({})).await.unwrap()["key"], "root/step");

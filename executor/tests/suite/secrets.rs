@@ -241,7 +241,8 @@ async fn a_server_is_started_with_the_secrets_that_are_bound_to_it_and_does_not_
     let file = std::env::temp_dir().join(format!("ordinaut-secret-servers-{}", uuid::Uuid::now_v7()));
     std::fs::write(&file, json!({ "mcpServers": { "bound": server, "other": server } }).to_string()).unwrap();
     let vault = SecretVault::new(bench.fixture.executor.clone(), KeySource::choose(Some(KEY), None, "/".as_ref()));
-    let tools = McpTools::new(McpSettings { file: Some(file.clone()), secrets: Some(vault), ..McpSettings::default() });
+    let settings = McpSettings { file: Some(file.clone()), secrets: Some(vault), ..McpSettings::default() };
+    let tools = McpTools::new(settings, bench.fixture.executor.clone(), uuid::Uuid::now_v7());
 
     let ended = tools.execute(call("bound.x", json!({}))).await.unwrap_err();
     assert!(ended.message.contains("started with [secret TOKEN]"), "{ended}");
@@ -249,6 +250,59 @@ async fn a_server_is_started_with_the_secrets_that_are_bound_to_it_and_does_not_
     assert_eq!(denied.kind, ErrorKind::Denied);
     assert!(denied.message.contains("`TOKEN`") && denied.message.contains("the server bound"), "{denied}");
     tools.close().await;
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_secret_that_is_set_anew_reaches_a_running_server_and_calls_in_hand_are_finished_first() {
+    let bench = Bench::new().await;
+    let set = async |value: &str| {
+        let bindings = Bindings::new(&[], &["example".to_owned()], &[]).unwrap();
+        bench.fixture.executor.set_secret(&KeyRing::parse(KEY).unwrap(), "TOKEN", value, Some(bindings)).await.unwrap();
+    };
+    set(VALUE).await;
+    let server = json!({
+        "command": env!("CARGO_BIN_EXE_ordinaut-example-server"),
+        "args": ["--faults"],
+        "env": { "TOKEN": "${secrets.TOKEN}" },
+    });
+    let file = std::env::temp_dir().join(format!("ordinaut-secret-servers-{}", uuid::Uuid::now_v7()));
+    std::fs::write(&file, json!({ "mcpServers": { "example": server } }).to_string()).unwrap();
+    let vault = SecretVault::new(bench.fixture.executor.clone(), KeySource::choose(Some(KEY), None, "/".as_ref()));
+    let settings = McpSettings { file: Some(file.clone()), secrets: Some(vault), ..McpSettings::default() };
+    let tools = McpTools::new(settings, bench.fixture.executor.clone(), uuid::Uuid::now_v7());
+    let look = async || tools.execute(call("example.look", json!({}))).await.unwrap().output().unwrap();
+    let until = async |what: &str, condition: &dyn Fn(&Value) -> bool| {
+        let looked = async {
+            loop {
+                let seen = look().await;
+                if condition(&seen) {
+                    return seen;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), looked).await.unwrap_or_else(|_| panic!("never came: {what}"))
+    };
+
+    let before = look().await["process"].clone();
+    let slow = call("example.slow", json!({ "seconds": 600 }));
+    let (cancelled, stop) = (slow.cancelled.clone(), CancellationToken::new());
+    let (ended, (), ()) = tokio::join!(tools.execute(slow), tools.serve(stop.clone()), async {
+        until("the slow call at the server", &|seen| seen["begun"] == 1).await;
+        set("another-v4lue").await;
+        let after = until("another process", &|seen| seen["process"] != before).await;
+        assert_eq!(after["begun"], 0);
+        assert!(std::path::Path::new(&format!("/proc/{before}")).exists(), "the call in hand keeps the old one");
+        cancelled.cancel();
+        let gone = async {
+            while std::path::Path::new(&format!("/proc/{before}")).exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the old one ends after its last call");
+        stop.cancel();
+    });
+    assert_eq!(ended.unwrap_err().kind, ErrorKind::Cancelled);
     std::fs::remove_file(file).unwrap();
 }
 

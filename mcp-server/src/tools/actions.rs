@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ordinaut_schema::action::{Catalogue, Descriptor, Effect, Need, built_in, meant, needs_grants, split_tool};
+use ordinaut_schema::action::{
+    Catalogue, Descriptor, Effect, Need, accept_command, built_in, meant, needs_grants, split_tool,
+};
 use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Map, Value, json};
 
@@ -60,24 +62,31 @@ async fn list_actions(mut call: Call) -> Result<Answer, ToolError> {
     // Built-in actions are known before the services are, but for what the operator offers to them.
     let known = built_in().iter().find(|action| Some(&action.name) == name.as_ref());
     if let Some(action) = known.filter(|action| !needs_grants(&action.name)) {
-        return Ok(one(action, false));
+        return Ok(one(action, false, &Catalogue::default()));
     }
     let desk = call.desk().await?;
     let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
     if let Some(action) = known {
-        return Ok(with_offered(one(action, false), action, &catalogue));
+        return Ok(with_offered(one(action, false, &catalogue), action, &catalogue));
     }
     match name {
         Some(name) => match catalogue.find(&name) {
-            Some(action) => Ok(one(action, true)),
+            Some(action) => Ok(one(action, true, &catalogue)),
             None => Err(unknown(&name, &catalogue)),
         },
         None => Ok(all(&catalogue, from)),
     }
 }
 
-/// One action, whole. What a server says of its own tools is foreign text.
-fn one(action: &Descriptor, foreign: bool) -> Answer {
+/// What a person types before steps may use a tool again; nothing where it is what was accepted.
+fn accept(action: &Descriptor, catalogue: &Catalogue) -> Option<String> {
+    catalogue.changed.get(&action.name)?;
+    split_tool(&action.name).map(|(server, tool)| accept_command(server, tool))
+}
+
+/// One action, whole. What a server says of its own tools is foreign text, and only what a person, or its first use,
+/// accepted of it: what it has changed to is nobody's to read here.
+fn one(action: &Descriptor, foreign: bool, catalogue: &Catalogue) -> Answer {
     let mut shown = Map::from_iter([
         ("name".to_owned(), json!(untrusted::clean(&action.name))),
         ("repeat".to_owned(), json!(repeat(action.effect))),
@@ -91,6 +100,10 @@ fn one(action: &Descriptor, foreign: bool) -> Answer {
         shown.insert(sentence.to_owned(), json!(action.sentence));
         shown.insert(schema.to_owned(), action.input_schema.clone());
         shown.insert("example".to_owned(), json!({ "uses": action.name, "with": action.example }));
+    }
+    if let Some(command) = accept(action, catalogue) {
+        shown.insert("changed".to_owned(), json!(true));
+        shown.insert("accept".to_owned(), json!(command));
     }
     let lines: Vec<String> = shown
         .iter()
@@ -156,6 +169,10 @@ fn all(catalogue: &Catalogue, from: usize) -> Answer {
             let mut shown = json!({ "name": untrusted::clean(&action.name) });
             let name = if *foreign { "untrusted_sentence" } else { "sentence" };
             shown[name] = Value::from(brief(&action.sentence));
+            if let Some(command) = accept(action, catalogue) {
+                shown["changed"] = json!(true);
+                shown["accept"] = json!(command);
+            }
             shown
         })
         .collect();
@@ -163,7 +180,10 @@ fn all(catalogue: &Catalogue, from: usize) -> Answer {
         .iter()
         .map(|(action, foreign)| {
             let mark = if *foreign { "untrusted_sentence: " } else { "" };
-            format!("- {}: {mark}{}", untrusted::clean(&action.name), brief(&action.sentence))
+            let changed = accept(action, catalogue)
+                .map(|command| format!(" (changed: no step may use it until a person has looked, `{command}`)"))
+                .unwrap_or_default();
+            format!("- {}{changed}: {mark}{}", untrusted::clean(&action.name), brief(&action.sentence))
         })
         .collect();
     let unseen = &catalogue.unseen_servers;

@@ -3,6 +3,8 @@
 //! It is answered only in fields named `untrusted_…`. Control characters and those that turn the direction of text
 //! could hide what is really there; a long text could crowd out everything else.
 
+pub(super) use ordinaut_schema::visible::clean;
+pub(crate) use ordinaut_schema::visible::visible;
 use serde_json::{Map, Value};
 
 /// The most of one value that is shown.
@@ -42,31 +44,6 @@ fn clean_value(value: &Value) -> Value {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
-}
-
-/// Without control characters (line ends and tabs stay) and without those that format invisibly.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().filter(|c| matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(*c))).collect()
-}
-
-/// The text with what [`clean`] would remove written out, for a person who decides by what they see.
-pub(crate) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if matches!(c, '\n' | '\t') || !(c.is_control() || is_invisible(c)) {
-            shown.push(c);
-        } else {
-            shown.extend(c.escape_unicode());
-        }
-    }
-    shown
-}
-
-/// Bidirectional marks and overrides, zero-width and tag characters, byte-order marks, line separators.
-fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 fn cut(text: &str) -> String {

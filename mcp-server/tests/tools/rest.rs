@@ -5,9 +5,10 @@ use ordinaut_mcp::{
     server::{OrdinautServer, Zones},
     telemetry::Metrics,
 };
-use ordinaut_schema::action::{Grants, Offered};
-use ordinaut_store::{Caller, inbox::NewMessage};
+use ordinaut_schema::action::{Descriptor, Effect, Grants, Offered};
+use ordinaut_store::{Caller, catalog::SeenTool, inbox::NewMessage};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::{Chat, call, chisinau, connect, task};
 
@@ -91,6 +92,41 @@ async fn an_action_that_uses_what_the_operator_offers_shows_what_this_agent_may_
         "{}",
         refused.text
     );
+}
+
+#[tokio::test]
+async fn a_changed_tool_is_listed_as_it_was_accepted_with_the_persons_command_and_its_new_word_shown_to_nobody() {
+    let chat = Chat::start().await;
+    let said = |sentence: &str, digest: u8| {
+        let descriptor = Descriptor {
+            name: "hub.close".to_owned(),
+            sentence: sentence.to_owned(),
+            input_schema: json!({ "type": "object", "description": sentence }),
+            example: json!({}),
+            effect: Effect::Once,
+        };
+        vec![SeenTool { tool: "close".to_owned(), descriptor, sha256: [digest; 32] }]
+    };
+    let by = Uuid::now_v7();
+    chat.store.executor.write_server("hub", by, Ok(said("Closes an issue.", 1))).await.unwrap();
+    let listed = chat.ok("list_actions", json!({})).await;
+    assert!(!listed.to_string().contains("changed"), "{listed}");
+    chat.store.executor.write_server("hub", by, Ok(said("POISON", 2))).await.unwrap();
+
+    let all = chat.call("list_actions", json!({})).await;
+    let tool = all.content["actions"].as_array().unwrap().iter().find(|it| it["name"] == "hub.close").unwrap();
+    let command = "ordinaut server accept hub close";
+    assert_eq!((&tool["changed"], &tool["accept"]), (&json!(true), &json!(command)));
+    assert_eq!(tool["untrusted_sentence"], "Closes an issue.");
+    let one = chat.call("list_actions", json!({ "name": "hub.close" })).await;
+    assert_eq!(one.content["action"]["changed"], json!(true));
+    let uses = json!({ "pipeline": [{ "uses": "hub.close", "with": {} }] });
+    let refused = chat.refused("create_task", task("Close", uses)).await;
+    assert_eq!(refused.faults(), [("$.pipeline[0].uses", "tool_changed")]);
+    for said in [&all.text, &one.text, &refused.text] {
+        assert!(said.contains(command), "{said}");
+    }
+    assert!(!format!("{all:?}{one:?}{refused:?}").contains("POISON"));
 }
 
 #[tokio::test]

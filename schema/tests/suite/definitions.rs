@@ -1,9 +1,12 @@
 //! Definitions, from text to spec and back, sentence by sentence of SPEC section 4.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use ordinaut_schema::{
-    action::{Catalogue, Descriptor, Effect, Grants, Offered, built_in},
+    action::{Catalogue, Change, Descriptor, Effect, Grants, Offered, built_in},
     budget::{Cost, Tariff},
     fault::{Fault, FaultCode, Faults},
     id::TaskId,
@@ -37,6 +40,7 @@ fn catalogue() -> Catalogue {
     Catalogue {
         cost_budget: false,
         tools: [(tool.name.clone(), tool)].into(),
+        changed: BTreeMap::new(),
         unseen_servers: vec!["calendar".to_owned()],
         offered: Offered {
             models: [("home".to_owned(), "small".to_owned())].into(),
@@ -778,6 +782,22 @@ fn a_definition_that_means_harm_is_refused_when_it_is_made() {
     }
     let deep = format!("{{title: t, schedule_kind: manual, params: {}", "{a: ".repeat(20_000));
     read(&deep, &Limits::DEFAULT).unwrap_err();
+}
+
+#[test]
+fn a_tool_that_changed_is_refused_with_the_persons_command_and_its_input_judged_by_what_was_accepted() {
+    let change = Change { description: true, input_schema: true, hints: false };
+    let changed = Catalogue { changed: [("github.create_issue".to_owned(), change)].into(), ..catalogue() };
+    let uses = |with: Value| task(json!([{"uses": "github.create_issue", "with": with}]));
+    let found: Vec<_> = judge_with(&uses(json!({"reop": "a"})), &changed).map(drop).unwrap_err().into_iter().collect();
+    assert_eq!((found[0].code, found[0].path.as_str()), (FaultCode::ToolChanged, "$.pipeline[0].uses"));
+    for part in ["its description and its input schema", "`ordinaut server accept github create_issue`"] {
+        assert!(found[0].message.contains(part), "{}", found[0]);
+    }
+    assert!(found[1..].iter().any(|fault| fault.code == FaultCode::BadInput), "{found:?}");
+    let stranger = Catalogue { grants: Grants::default(), ..changed };
+    let found = judge_with(&uses(json!({"repo": "a"})), &stranger).map(drop).unwrap_err();
+    assert_eq!(found.as_slice()[0].code, FaultCode::NotGranted, "who may not use it learns nothing of it");
 }
 
 #[test]

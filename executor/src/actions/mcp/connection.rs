@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Shared, live::Live, servers::Launch};
+use super::{Shared, live::Live, secrets, servers::Launch};
 
 /// A server that stayed up this long has earned an immediate restart.
 const STEADY: Duration = Duration::from_mins(1);
@@ -180,9 +180,42 @@ impl Connection {
             let connection = self.clone();
             self.shared.tasks.spawn(async move {
                 let limit = connection.shared.settings.handshake_timeout;
-                // A list that does not come leaves the old one standing.
-                let _elapsed = timeout(limit, live.list_tools(&connection.name, &connection.shared.catalogue)).await;
+                match timeout(limit, live.tools(&connection.name, &connection.shared.catalogue)).await {
+                    Ok(Ok(_tools)) => {}
+                    // The next call asks again, and is not made before it knows.
+                    Ok(Err(why)) => {
+                        warn!(server = %connection.name, "MCP server `{}` did not list its tools: {why}", connection.name);
+                    }
+                    Err(_elapsed) => {
+                        warn!(server = %connection.name, "MCP server `{}` did not list its tools in time", connection.name);
+                    }
+                }
             });
+        }
+    }
+
+    /// Lets a server go that was started with a secret which has been set anew, or deleted, since: the next call starts
+    /// another one. Calls in hand are finished first.
+    pub(super) async fn renew(self: &Arc<Self>) {
+        let live = match &self.lock().phase {
+            Phase::Up(live) if !live.secrets_set_at().is_empty() => live.clone(),
+            Phase::Up(_) | Phase::Idle | Phase::Starting(_) | Phase::Down { .. } => return,
+        };
+        match self.shared.pins.secrets_set_at(&secrets::names(&self.launch)).await {
+            Ok(set_at) if set_at == *live.secrets_set_at() => {}
+            Ok(_) => {
+                let mut state = self.lock();
+                if matches!(&state.phase, Phase::Up(up) if Arc::ptr_eq(up, &live)) {
+                    info!(server = %self.name, "MCP server `{}` is started anew: a secret of it was set anew", self.name);
+                    state.phase = Phase::Idle;
+                    let retired = self.retired.clone();
+                    self.shared.tasks.spawn(async move {
+                        retired.run_until_cancelled(live.until_unused()).await;
+                        live.end().await;
+                    });
+                }
+            }
+            Err(error) => debug!(error = &error as &dyn std::error::Error, "could not read when secrets were set"),
         }
     }
 
@@ -203,8 +236,18 @@ impl Connection {
         };
         let live = opened.map_err(|unopened| self.unavailable(&unopened.why, unopened.kind))?;
         self.is_legacy.store(live.is_legacy(), Ordering::Relaxed);
-        live.list_tools(&self.name, &self.shared.catalogue).await;
-        Ok(live)
+        match live.tools(&self.name, &self.shared.catalogue).await {
+            Ok(_tools) => Ok(live),
+            Err(why) => {
+                live.end().await;
+                Err(self.unlisted(&why))
+            }
+        }
+    }
+
+    /// Its tools are not known, so none of them can be what was accepted.
+    pub(super) fn unlisted(&self, why: &str) -> StepFailure {
+        self.unavailable(&format!("it did not list its tools: {why}"), ErrorKind::Connection)
     }
 
     fn unavailable(&self, why: &str, kind: ErrorKind) -> StepFailure {

@@ -1,20 +1,22 @@
 //! One conversation with one running MCP server: handshake, list of tools, calls.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use jiff::Timestamp;
 use ordinaut_schema::{run::ErrorKind, secret::Redactor};
 use ordinaut_store::secrets::OpenSecret;
 use rmcp::{
     ClientHandler, RoleClient,
     model::{
         CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
-        PaginatedRequestParams, ProtocolVersion, RequestMetaObject, ServerResult,
+        ListToolsRequest, ListToolsResult, PaginatedRequestParams, ProtocolVersion, RequestMetaObject, ServerResult,
     },
     service::{
         ClientLifecycleMode, ClientServiceExt, NotificationContext, PeerRequestOptions, RunningService, ServiceError,
@@ -24,28 +26,45 @@ use rmcp::{
         streamable_http_client::StreamableHttpClientTransportConfig,
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::{OwnedRwLockReadGuard, RwLock},
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
     Shared, answer,
-    catalogue::{Catalogue, SeenTool},
+    catalogue::{Catalogue, SeenTool, settled},
     child::{Child, Start},
     lines::Lines,
     secrets,
     servers::Launch,
 };
+use crate::actions::store_failure;
 
 /// One message of a server: the output limit, escaped and wrapped, and room for a long list of tools.
 const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 const TOOL_PAGES: usize = 50;
-/// Newer protocol versions do not announce changes by themselves.
+/// Listed again after this long even by a server that announces changes.
 const RELIST_AFTER: Duration = Duration::from_mins(10);
+/// How long the list of a server that does not announce changes is believed before a call, whatever the server says of
+/// how long it holds.
+const UNANNOUNCED: Duration = Duration::from_secs(5);
 
 /// Our side of the conversation: offers nothing, and listens for changed tools.
 struct Caller {
-    tools_changed: Arc<AtomicBool>,
+    changes: Arc<AtomicU64>,
+}
+
+/// What a server listed.
+struct Listed {
+    tools: Arc<[SeenTool]>,
+    at: Instant,
+    /// How long it is believed, unless changes are announced.
+    holds: Duration,
+    /// How many changes had been announced when it was asked for.
+    changes: u64,
 }
 
 impl ClientHandler for Caller {
@@ -54,7 +73,7 @@ impl ClientHandler for Caller {
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.tools_changed.store(true, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -62,9 +81,17 @@ impl ClientHandler for Caller {
 pub(super) struct Live {
     service: RunningService<RoleClient, Caller>,
     child: Mutex<Option<Child>>,
-    tools_changed: Arc<AtomicBool>,
-    listed_at: Mutex<Instant>,
+    /// How many times it has announced that its tools changed.
+    changes: Arc<AtomicU64>,
+    /// Held while the tools are being listed: who comes meanwhile takes that list.
+    listed: tokio::sync::Mutex<Option<Listed>>,
+    /// When the sweep looked at the tools last, and after how many changes.
+    swept: Mutex<(Instant, u64)>,
     started_at: Instant,
+    /// When the secrets that it was started with had been set.
+    secrets_set_at: BTreeMap<String, Timestamp>,
+    /// Held by calls to read, by whoever ends the conversation after them to write.
+    in_use: Arc<RwLock<()>>,
     /// Takes the secrets that it was started with out of what it says.
     redactor: Redactor,
 }
@@ -80,8 +107,8 @@ pub(super) struct Unopened {
 impl Live {
     /// Starts a child or a session, and shakes hands. Takes as long as it takes: the caller has the limit.
     pub(super) async fn open(name: &str, launch: &Launch, shared: &Shared, is_legacy: bool) -> Result<Self, Unopened> {
-        let tools_changed = Arc::new(AtomicBool::new(false));
-        let caller = Caller { tools_changed: tools_changed.clone() };
+        let changes = Arc::new(AtomicU64::new(0));
+        let caller = Caller { changes: changes.clone() };
         let lifecycle = if is_legacy {
             ClientLifecycleMode::Initialize
         } else {
@@ -90,6 +117,13 @@ impl Live {
                 legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
             }
         };
+        // Before they are read: one that is set in between only has the server started once more.
+        let set_at = shared.pins.secrets_set_at(&secrets::names(launch)).await;
+        let secrets_set_at = set_at.map_err(|error| Unopened {
+            why: store_failure(&error).message,
+            kind: ErrorKind::Connection,
+            is_protocol: false,
+        })?;
         let (launch, secrets) = secrets::fill(shared.settings.secrets.as_ref(), name, launch)
             .await
             .map_err(|failure| Unopened { why: failure.message, kind: failure.kind, is_protocol: false })?;
@@ -128,9 +162,12 @@ impl Live {
         Ok(Self {
             service,
             child: Mutex::new(child),
-            tools_changed,
-            listed_at: Mutex::new(now),
+            changes,
+            listed: tokio::sync::Mutex::default(),
+            swept: Mutex::new((now, 0)),
             started_at: now,
+            secrets_set_at,
+            in_use: Arc::default(),
             redactor,
         })
     }
@@ -143,52 +180,99 @@ impl Live {
         self.service.peer().peer_info().is_some_and(|info| info.protocol_version.has_initialize())
     }
 
+    pub(super) fn secrets_set_at(&self) -> &BTreeMap<String, Timestamp> {
+        &self.secrets_set_at
+    }
+
+    /// Keeps the conversation going for a call; nothing once it is to end.
+    pub(super) fn used(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        self.in_use.clone().try_read_owned().ok()
+    }
+
+    /// Waits until no call uses it; from the first wait on, none begins to.
+    pub(super) async fn until_unused(&self) {
+        drop(self.in_use.write().await);
+    }
+
     pub(super) fn age(&self) -> Duration {
         self.started_at.elapsed()
     }
 
-    /// Whether the tools may have changed since they were listed; says so once.
+    /// Whether the tools should be listed again though nobody calls one; says so once.
     pub(super) fn should_list_again(&self) -> bool {
-        let mut listed_at = self.listed_at.lock().expect("never poisoned: no panic while held");
-        let is_due = self.tools_changed.swap(false, Ordering::Relaxed) || listed_at.elapsed() >= RELIST_AFTER;
+        let mut swept = self.swept.lock().expect("never poisoned: no panic while held");
+        let changes = self.changes.load(Ordering::SeqCst);
+        let is_due = swept.1 != changes || swept.0.elapsed() >= RELIST_AFTER;
         if is_due {
-            *listed_at = Instant::now();
+            *swept = (Instant::now(), changes);
         }
         is_due
     }
 
-    /// Writes the server's tools to the catalogue.
-    pub(super) async fn list_tools(&self, name: &str, catalogue: &Catalogue) {
-        let peer = self.service.peer();
-        if peer.peer_info().is_some_and(|info| info.capabilities.tools.is_none()) {
-            catalogue.put(name, Vec::new());
-            return;
+    /// The server's tools as they are now: listed again where changes were announced, or where a server that announces
+    /// none was last asked a while ago. They go to the catalogue, too.
+    ///
+    /// # Errors
+    /// It did not list them, and why. Nobody can say then what a call would be of.
+    pub(super) async fn tools(&self, name: &str, catalogue: &Catalogue) -> Result<Arc<[SeenTool]>, String> {
+        let mut listed = self.listed.lock().await;
+        let changes = self.changes.load(Ordering::SeqCst);
+        if let Some(listed) = &*listed
+            && listed.changes == changes
+            && listed.at.elapsed() < listed.holds
+        {
+            return Ok(listed.tools.clone());
         }
+        let at = Instant::now();
+        let (tools, holds) = self.list(name).await.map_err(|error| answer::quoted(&error, &self.redactor))?;
+        let tools = settled(tools);
+        catalogue.put(name, &tools);
+        let tools: Arc<[SeenTool]> = tools.into();
+        *listed = Some(Listed { tools: tools.clone(), at, holds, changes });
+        Ok(tools)
+    }
+
+    /// Asks for the tools, page by page, and for how long the answer holds.
+    async fn list(&self, name: &str) -> Result<(Vec<SeenTool>, Duration), String> {
+        let peer = self.service.peer();
+        let (has_tools, announces) = peer.peer_info().map_or((true, false), |info| {
+            let announces = info.capabilities.tools.as_ref().and_then(|tools| tools.list_changed).unwrap_or(false);
+            // Newer protocol versions announce only to who subscribes.
+            (info.capabilities.tools.is_some(), announces && info.protocol_version.has_initialize())
+        });
+        let holds = if announces { RELIST_AFTER } else { UNANNOUNCED };
         let mut tools = Vec::new();
+        if !has_tools {
+            return Ok((tools, holds));
+        }
         let mut cursor = None;
         for _ in 0..TOOL_PAGES {
-            let params = PaginatedRequestParams::default().with_cursor(cursor.take());
-            match peer.list_tools(Some(params)).await {
-                Ok(page) => {
-                    tools.extend(page.tools.iter().map(|tool| {
-                        let mut tool = SeenTool::new(name, tool);
-                        tool.description = self.redactor.text(&tool.description);
-                        self.redactor.clean(&mut tool.input_schema);
-                        tool
-                    }));
-                    cursor = page.next_cursor;
-                }
-                Err(error) => {
-                    let error = answer::quoted(&error.to_string(), &self.redactor);
-                    warn!(server = %name, "MCP server `{name}` did not list its tools: {error}");
-                    return;
-                }
-            }
+            let page = self.page(cursor.take()).await?;
+            tools.extend(page.tools.iter().map(|tool| {
+                let mut tool = SeenTool::new(name, tool);
+                tool.description = self.redactor.text(&tool.description);
+                self.redactor.clean(&mut tool.input_schema);
+                tool
+            }));
+            cursor = page.next_cursor;
             if cursor.is_none() {
-                break;
+                return Ok((tools, holds));
             }
         }
-        catalogue.put(name, tools);
+        warn!(server = %name, "MCP server `{name}` has more than {TOOL_PAGES} pages of tools; the rest is left out");
+        Ok((tools, holds))
+    }
+
+    /// Asked as a bare request: the client's own verb answers from a cache, for as long as the server wishes, and falls
+    /// back to it when the server answers with an error.
+    async fn page(&self, cursor: Option<String>) -> Result<ListToolsResult, String> {
+        let params = PaginatedRequestParams::default().with_cursor(cursor);
+        let request = ListToolsRequest { params: Some(params), ..ListToolsRequest::default() };
+        match self.service.peer().send_request(ClientRequest::ListToolsRequest(request)).await {
+            Ok(ServerResult::ListToolsResult(page)) => Ok(page),
+            Ok(_) => Err("it answered with something that is no list of tools".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// `is_closed` of the service stays false after a crash; the peer knows.

@@ -1,13 +1,31 @@
-//! Secrets in the operator's file of servers: put in when a server is started.
+//! Secrets in the operator's file of servers: put in when a server is started, and again when they are set anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use http::{HeaderName, HeaderValue};
-use ordinaut_schema::run::{ErrorKind, StepFailure};
+use ordinaut_schema::{
+    run::{ErrorKind, StepFailure},
+    secret::{Configured, configured},
+};
 use ordinaut_store::secrets::{For, OpenSecret, SecretError, SecretVault};
 
 use super::servers::Launch;
 use crate::actions::http::secrets::failure;
+
+/// The secrets that a launch names.
+pub(super) fn names(launch: &Launch) -> BTreeSet<String> {
+    let texts: Vec<&str> = match launch {
+        Launch::Stdio { env, .. } => env.values().map(String::as_str).collect(),
+        Launch::Http { headers, .. } => headers.values().filter_map(|value| value.to_str().ok()).collect(),
+    };
+    let parts = texts.into_iter().flat_map(configured);
+    parts
+        .filter_map(|part| match part {
+            Configured::Text(_) => None,
+            Configured::Secret(name) => Some(name.to_owned()),
+        })
+        .collect()
+}
 
 /// The launch with its secrets in place, and the secrets.
 pub(super) async fn fill(
