@@ -5,6 +5,7 @@
 mod approvals;
 mod create;
 mod isolation;
+mod matrix;
 mod outcome;
 mod policy;
 mod reading;
