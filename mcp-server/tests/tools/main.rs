@@ -14,3 +14,4 @@ mod rest;
 mod runs;
 mod standing;
 mod support;
+mod surface;

@@ -14,13 +14,14 @@ use crate::{
     support::{call, task},
 };
 
-const SCOPES: [&str; 6] = ["task:read", "task:write", "run:control", "event:publish", "approval:answer", "admin"];
+pub(crate) const SCOPES: [&str; 6] =
+    ["task:read", "task:write", "run:control", "event:publish", "approval:answer", "admin"];
 
 /// A run that never was; its last digit alone differs from nothing in particular.
 const NO_RUN: &str = "019ab2c4-5d00-8000-8f1e-2a6b7c8d9e0f";
 
 /// Each tool, the scopes of which any one admits (the first is named by the refusal), and arguments that it accepts.
-fn tools() -> Vec<(&'static str, &'static [&'static str], Value)> {
+pub(crate) fn tools() -> Vec<(&'static str, &'static [&'static str], Value)> {
     let (read, write, control) = (&["task:read"][..], &["task:write"][..], &["run:control"][..]);
     let named = || json!({ "task": "no such task" });
     let run = || json!({ "run": NO_RUN });

@@ -67,9 +67,8 @@ async fn readable(f: &Fixture) -> Vec<(String, String)> {
 /// Of all that the role is shown of a table: how many rows, and how many that are not `agent`'s.
 async fn count(connection: &mut PgConnection, (table, columns): &(String, String), agent: &Caller) -> (i64, i64) {
     let owner = if table == "agent" { "id" } else { "agent_id" };
-    let all = format!(
-        "select count(*), count(*) filter (where {owner} <> $1) from (select {columns} from {table}) as shown"
-    );
+    let all =
+        format!("select count(*), count(*) filter (where {owner} <> $1) from (select {columns} from {table}) as shown");
     sqlx::query_as(AssertSqlSafe(all)).bind(agent.agent.uuid()).fetch_one(connection).await.unwrap()
 }
 
