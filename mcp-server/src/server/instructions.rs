@@ -27,9 +27,9 @@ Example, for create_task:
 {"id":"tell","if":"steps.weather.body.temperature > 25","uses":"inbox.post","with":{"text":"Hot today: ${steps.weather.body.temperature}"}}]}
 "#;
 
-const TEMPLATES: &str = r#"
+const TEMPLATES: &str = r"
 Templates `${...}` hold JMESPath over params, steps, event, now, run, task, previous; a string that is one template keeps the value's type. Text in expressions goes in single quotes: `steps.a.status == 'ok'`. `${now+24h}` works.
-"#;
+";
 
 const ONCE: &str = "Once: schedule_kind \"once\" with an ISO instant or \"+20m\". ";
 
