@@ -164,7 +164,7 @@ async fn a_row_cannot_be_written_in_another_agents_name() {
         let insert = format!("insert into {table} ({columns}) select {columns} from hers");
         let refused = sqlx::query(AssertSqlSafe(insert)).execute(&mut *tx).await.unwrap_err();
         // PostgreSQL's `insufficient_privilege`.
-        let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        let code = refused.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
         assert_eq!(code.as_deref(), Some("42501"), "{table}: {refused}");
         assert!(refused.to_string().contains("row-level security"), "{table}: {refused}");
     }
