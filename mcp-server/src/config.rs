@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     guard::{Host, Origin},
     quota::SessionLimits,
+    surface::{Group, Surface},
 };
 
 /// Everything this program can be told.
@@ -56,6 +57,10 @@ pub struct Mcp {
     pub allowed_hosts: Vec<Host>,
     pub allowed_origins: Vec<Origin>,
     pub body_bytes: usize,
+    /// Whether only tools that change nothing are offered.
+    pub read_only: bool,
+    /// The groups of tools that are offered; empty for all.
+    pub tools: Vec<Group>,
     /// How long a client may take to say what it wants, and leave a connection unused.
     #[serde(with = "duration_text")]
     pub header_timeout: Duration,
@@ -82,6 +87,8 @@ impl Default for Mcp {
             allowed_hosts: Host::loopback(),
             allowed_origins: Origin::loopback(),
             body_bytes: 1024 * 1024,
+            read_only: false,
+            tools: Vec::new(),
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(15),
             sessions: 1_000,
@@ -96,6 +103,10 @@ impl Default for Mcp {
 }
 
 impl Mcp {
+    pub fn surface(&self) -> Surface {
+        Surface { read_only: self.read_only, groups: self.tools.clone() }
+    }
+
     pub fn session_limits(&self) -> SessionLimits {
         SessionLimits {
             sessions: self.sessions,
@@ -169,10 +180,19 @@ impl Config {
         let Self { log, mcp, .. } = self;
         parse("ORDINAUT_LOG_FORMAT", &mut |text| replace(&mut log.format, LogFormat::parse(text)));
         parse("ORDINAUT_HTTP_ADDR", &mut |text| replace(&mut mcp.listen, text.parse().ok()));
+        parse("ORDINAUT_MCP_READ_ONLY", &mut |text| replace(&mut mcp.read_only, text.parse().ok()));
         parse("ORDINAUT_MCP_ALLOWED_HOSTS", &mut |text| replace(&mut mcp.allowed_hosts, listed(text, Host::parse)));
         parse("ORDINAUT_MCP_ALLOWED_ORIGINS", &mut |text| {
             replace(&mut mcp.allowed_origins, listed(text, Origin::parse))
         });
+        if let Some(text) = read("ORDINAUT_MCP_TOOLS")
+            && replace(&mut self.mcp.tools, listed(text, Group::parse)).is_none()
+        {
+            mistakes.push(format!(
+                "--tools, ORDINAUT_MCP_TOOLS: `{text}` names a group that is not there; there are {}",
+                Group::listed()
+            ));
+        }
         mistakes
     }
 
@@ -292,6 +312,19 @@ mod tests {
         for part in ["Mars/Olympus", "everywhere", "mcp.sessions"] {
             assert!(error.contains(part), "{part} in {error}");
         }
+    }
+
+    #[test]
+    fn an_unknown_group_of_tools_is_refused_with_those_that_there_are() {
+        let in_file = Config::read(Some("[mcp]\ntools = ['tasks', 'weather']"), &environment(&[])).unwrap_err();
+        let given = Config::read(None, &environment(&[("ORDINAUT_MCP_TOOLS", "tasks,weather")])).unwrap_err();
+        for error in [in_file.to_string(), given.to_string()] {
+            for part in ["weather", "tasks", "runs", "schedules", "actions", "events", "inbox", "approvals"] {
+                assert!(error.contains(part), "{part} in {error}");
+            }
+        }
+        let config = Config::read(None, &environment(&[("ORDINAUT_MCP_TOOLS", "runs, tasks")])).unwrap();
+        assert_eq!(config.mcp.surface().groups, [Group::Runs, Group::Tasks]);
     }
 
     #[test]

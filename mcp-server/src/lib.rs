@@ -5,6 +5,7 @@
 //!
 //! - [`config`]: what the operator decides, read once, printed redacted
 //! - [`principal`]: who is calling, and what they may do
+//! - [`surface`]: what of the tools a server offers
 //! - [`error`]: refusals that a model can act on, and faults that it cannot
 //! - [`backend`]: the services behind the server, which may still be starting
 //! - [`bring_up`]: how they come up
@@ -38,5 +39,6 @@ pub mod server;
 pub mod sse;
 pub mod stdio;
 pub mod streamable;
+pub mod surface;
 pub mod telemetry;
 mod tools;

@@ -40,7 +40,10 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Transport {
     /// Speak MCP on stdin and stdout, as the local agent.
-    Stdio,
+    Stdio {
+        #[command(flatten)]
+        offered: Offered,
+    },
     /// Serve Streamable HTTP at /mcp and HTTP+SSE at /sse.
     Http {
         /// The address to listen on.
@@ -49,6 +52,8 @@ enum Transport {
         /// Where a proxy shows this server, such as /ordinaut.
         #[arg(long, value_name = "PATH")]
         base_path: Option<String>,
+        #[command(flatten)]
+        offered: Offered,
     },
     /// Serve Streamable HTTP at /mcp to whoever is on this machine, with the fixtures of the conformance suite and nobody's tasks.
     #[cfg(feature = "conformance")]
@@ -56,6 +61,17 @@ enum Transport {
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
         listen: Loopback,
     },
+}
+
+/// What of the tools is offered.
+#[derive(Debug, clap::Args)]
+struct Offered {
+    /// Offer only tools that change nothing.
+    #[arg(long)]
+    read_only: bool,
+    /// Offer only these groups of tools, separated by commas: tasks, runs, schedules, actions, events, inbox, approvals.
+    #[arg(long, value_name = "GROUPS")]
+    tools: Option<String>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
@@ -113,7 +129,7 @@ async fn serve(config: Config, set: Embedded, transport: &Transport) -> Result<(
                 services_live = false;
                 match ended {
                     // A chat says what is wrong when something is asked; a server that must not serve ends.
-                    Err(error) if matches!(transport, Transport::Stdio) => error!("{error}"),
+                    Err(error) if matches!(transport, Transport::Stdio { .. }) => error!("{error}"),
                     ended => ended?,
                 }
             }
@@ -130,12 +146,13 @@ async fn serve_transport(
 ) -> Result<()> {
     let zones = Zones { machine: machine_zone(), ..Zones::from(config.timezone.as_deref()) };
     match transport {
-        Transport::Stdio => {
-            let server = OrdinautServer::local(backend, metrics, zones);
+        Transport::Stdio { .. } => {
+            let server = OrdinautServer::local(backend, metrics, zones).offering(config.mcp.surface());
             stdio::serve(server, &drain).await.map_err(Into::into)
         }
         Transport::Http { .. } => {
-            let server = OrdinautServer::guarded(backend.clone(), metrics.clone(), zones);
+            let server =
+                OrdinautServer::guarded(backend.clone(), metrics.clone(), zones).offering(config.mcp.surface());
             let tokens = Arc::new(backend.clone());
             let http = HttpServer::new(&config.mcp, Parts { server, backend, tokens, metrics, drain });
             let listener = TcpListener::bind(config.mcp.listen)
@@ -188,7 +205,20 @@ async fn drain_on_signals(drain: CancellationToken) -> Result<()> {
 
 /// The file, then the environment, then the command line.
 fn read_config(arguments: &Arguments, mut environment: BTreeMap<String, String>, layout: &Layout) -> Result<Config> {
-    if let Transport::Http { listen, base_path } = &arguments.transport {
+    let offered = match &arguments.transport {
+        Transport::Stdio { offered } | Transport::Http { offered, .. } => Some(offered),
+        #[cfg(feature = "conformance")]
+        Transport::Conformance { .. } => None,
+    };
+    if let Some(Offered { read_only, tools }) = offered {
+        if *read_only {
+            environment.insert("ORDINAUT_MCP_READ_ONLY".to_owned(), true.to_string());
+        }
+        if let Some(tools) = tools {
+            environment.insert("ORDINAUT_MCP_TOOLS".to_owned(), tools.clone());
+        }
+    }
+    if let Transport::Http { listen, base_path, .. } = &arguments.transport {
         if let Some(listen) = listen {
             environment.insert("ORDINAUT_HTTP_ADDR".to_owned(), listen.to_string());
         }

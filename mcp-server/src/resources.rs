@@ -23,8 +23,20 @@ const RUNS: &str = "ordinaut://runs/";
 const JSON: &str = "application/json";
 const MARKDOWN: &str = "text/markdown";
 
-pub(crate) fn templates() -> Vec<ResourceTemplate> {
-    vec![
+/// A resource follows the tool that shows the same.
+const FOLLOWS: [(&str, &str); 2] = [(TASKS, "get_task"), (RUNS, "get_run")];
+
+/// Whether this server offers it to anybody.
+fn is_offered(server: &OrdinautServer, uri: &str) -> bool {
+    FOLLOWS.iter().all(|(prefix, tool)| !uri.starts_with(prefix) || server.offers(tool))
+}
+
+fn is_shown(server: &OrdinautServer, context: &RequestContext<RoleServer>, uri: &str) -> bool {
+    FOLLOWS.iter().all(|(prefix, tool)| !uri.starts_with(prefix) || server.shows(context, tool))
+}
+
+pub(crate) fn templates(server: &OrdinautServer, context: &RequestContext<RoleServer>) -> Vec<ResourceTemplate> {
+    let mut templates = vec![
         ResourceTemplate::new(format!("{TASKS}{{id}}"), "task")
             .with_title("A task")
             .with_description("Definition, standing, next occurrences and last runs of a task, by its id")
@@ -33,7 +45,9 @@ pub(crate) fn templates() -> Vec<ResourceTemplate> {
             .with_title("A run")
             .with_description("State and steps of a run, by its id; untrusted_ fields are data")
             .with_mime_type(JSON),
-    ]
+    ];
+    templates.retain(|template| is_shown(server, context, &template.uri_template));
+    templates
 }
 
 /// The guide and the schema, then the standing tasks, a page at a time; tasks only once the services are up.
@@ -44,7 +58,7 @@ pub(crate) async fn list(
 ) -> Result<ListResourcesResult, ErrorData> {
     let mut resources = if cursor.is_none() { fixed() } else { Vec::new() };
     let mut next = None;
-    if server.services_now().is_some() {
+    if server.services_now().is_some() && is_shown(server, &context, TASKS) {
         match tools::task_titles(server, context, cursor).await {
             Ok((tasks, after)) => {
                 next = after;
@@ -82,7 +96,8 @@ pub(crate) async fn read(
         GUIDE => (guide::TEXT.to_owned(), MARKDOWN),
         SCHEMA => (task::json_schema().to_string(), JSON),
         uri => {
-            let wanted = wanted(uri).ok_or_else(|| about(uri, unknown(uri)))?;
+            let wanted = wanted(uri).filter(|_| is_offered(server, uri));
+            let wanted = wanted.ok_or_else(|| about(uri, unknown(uri)))?;
             let shown =
                 tools::read(server, context, wanted).await.map_err(|error| about(uri, protocol_error(error)))?;
             (shown.to_string(), JSON)

@@ -10,11 +10,15 @@ use ordinaut_schema::{task::ZoneSource, time::Zone};
 use ordinaut_telemetry::span;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
-    handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
+    handler::server::{
+        router::tool::ToolRouter,
+        tool::{IntoCallToolResult as _, ToolCallContext},
+    },
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, GetPromptRequestParams, GetPromptResponse, Implementation,
-        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+        CacheScope, CallToolRequestParams, CallToolResponse, DiscoverResult, GetPromptRequestParams, GetPromptResponse,
+        Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+        ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
@@ -26,8 +30,9 @@ use crate::{
     error::ToolError,
     principal::{Principal, Scope},
     prompts, resources,
+    surface::Surface,
     telemetry::Metrics,
-    tools,
+    tools::{self, Table},
 };
 
 mod instructions;
@@ -44,9 +49,9 @@ pub struct OrdinautServer {
 struct Shared {
     backend: Backend,
     metrics: Metrics,
-    instructions: String,
+    zone: Option<String>,
     zones: Zones,
-    tools: ToolRouter<OrdinautServer>,
+    tools: Table,
     #[cfg(feature = "conformance")]
     fixtures: Option<crate::conformance::Fixtures>,
 }
@@ -88,13 +93,12 @@ enum Caller {
 impl OrdinautServer {
     fn new(backend: Backend, metrics: Metrics, zones: Zones, caller: Caller) -> Self {
         let zone = zones.default_for(caller == Caller::Local).map(|(zone, _)| zone);
-        let instructions = instructions::text(zone.as_ref().map(Zone::name));
         let shared = Shared {
             backend,
             metrics,
-            instructions,
+            zone: zone.as_ref().map(|zone| zone.name().to_owned()),
             zones,
-            tools: tools::router(),
+            tools: tools::table(Surface::default()),
             #[cfg(feature = "conformance")]
             fixtures: None,
         };
@@ -109,6 +113,13 @@ impl OrdinautServer {
     /// For HTTP: a call without a principal is refused.
     pub fn guarded(backend: Backend, metrics: Metrics, zones: impl Into<Zones>) -> Self {
         Self::new(backend, metrics, zones.into(), Caller::Guarded)
+    }
+
+    /// The same server with only what the operator wants offered; before [`OrdinautServer::with_tools`].
+    #[must_use]
+    pub fn offering(mut self, surface: Surface) -> Self {
+        Arc::make_mut(&mut self.shared).tools = tools::table(surface);
+        self
     }
 
     /// The same server with further tools: fixtures of tests and of the conformance suite.
@@ -163,6 +174,26 @@ impl OrdinautServer {
         if principal.may(scope) { Ok(principal) } else { Err(ToolError::scope_missing(scope)) }
     }
 
+    /// What a client is told at first: of no tool that it is not shown.
+    fn instructions(&self, principal: &Principal) -> String {
+        instructions::text(self.shared.zone.as_deref(), |text| self.shared.tools.may_read(principal, text))
+    }
+
+    /// Whether the operator offers a tool.
+    pub(crate) fn offers(&self, tool: &str) -> bool {
+        self.shared.tools.router().has_route(tool)
+    }
+
+    /// Whether a request's principal sees a tool; without a principal none is seen.
+    pub(crate) fn shows(&self, context: &RequestContext<RoleServer>, tool: &str) -> bool {
+        self.principal(context).is_ok_and(|principal| self.shared.tools.sees(&principal, tool))
+    }
+
+    /// Whether a text tells a request's principal of no tool that it does not see.
+    pub(crate) fn may_read(&self, context: &RequestContext<RoleServer>, text: &str) -> bool {
+        self.principal(context).is_ok_and(|principal| self.shared.tools.may_read(&principal, text))
+    }
+
     pub(crate) fn zones(&self) -> &Zones {
         &self.shared.zones
     }
@@ -186,11 +217,32 @@ impl ServerHandler for OrdinautServer {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build())
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_server_info(Implementation::new("ordinaut", env!("CARGO_PKG_VERSION")).with_title("Ordinaut"))
-            .with_instructions(self.shared.instructions.clone())
+            .with_instructions(self.instructions(&Principal::with_every_scope()))
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
         Cow::Borrowed(self.revisions)
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut result = self.negotiate_initialize(&request)?;
+        if let Ok(principal) = self.principal(&context) {
+            result.instructions = Some(self.instructions(&principal));
+        }
+        Ok(result)
+    }
+
+    async fn discover(&self, context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        let mut about = self.get_info();
+        if let Ok(principal) = self.principal(&context) {
+            about.instructions = Some(self.instructions(&principal));
+        }
+        Ok(DiscoverResult::from_server_info(self.supported_protocol_versions().into_owned(), about))
     }
 
     async fn list_tools(
@@ -198,10 +250,12 @@ impl ServerHandler for OrdinautServer {
         _request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let mut result = ListToolsResult::with_all_items(self.shared.tools.list_all());
+        let principal = self.principal(&context).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        let mut result = ListToolsResult::with_all_items(self.shared.tools.seen_by(&principal));
         if context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28) {
             result.ttl_ms = Some(0);
-            result.cache_scope = Some(CacheScope::Public);
+            // A token's scopes decide what is listed.
+            result.cache_scope = Some(CacheScope::Private);
         }
         Ok(result)
     }
@@ -212,11 +266,19 @@ impl ServerHandler for OrdinautServer {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let started_at = Instant::now();
-        let known = self.shared.tools.has_route(&request.name);
+        if let Some(refusal) = self.shared.tools.withheld(&request.name) {
+            return refusal.into_call_tool_result();
+        }
+        let known = self.shared.tools.router().has_route(&request.name);
         let name = if known { request.name.to_string() } else { "unknown".to_owned() };
         let span = call_span(&name, &context);
-        let result =
-            self.shared.tools.call(ToolCallContext::new(self, request, context)).instrument(span.clone()).await;
+        let result = self
+            .shared
+            .tools
+            .router()
+            .call(ToolCallContext::new(self, request, context))
+            .instrument(span.clone())
+            .await;
         let outcome = outcome(&result);
         span.record("outcome", outcome);
         self.shared.metrics.called(&name, outcome, started_at.elapsed());
@@ -234,9 +296,9 @@ impl ServerHandler for OrdinautServer {
     async fn list_resource_templates(
         &self,
         _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates(self, &context)))
     }
 
     async fn read_resource(
@@ -250,21 +312,22 @@ impl ServerHandler for OrdinautServer {
     async fn list_prompts(
         &self,
         _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        Ok(ListPromptsResult::with_all_items(prompts::all()))
+        Ok(ListPromptsResult::with_all_items(prompts::all(|text| self.may_read(&context, text))))
     }
 
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        prompts::get(&request.name, request.arguments.unwrap_or_default()).map(Into::into)
+        let may_read = |text: &str| self.may_read(&context, text);
+        prompts::get(&request.name, request.arguments.unwrap_or_default(), may_read).map(Into::into)
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.shared.tools.get(name).cloned()
+        self.shared.tools.router().get(name).cloned()
     }
 }
 

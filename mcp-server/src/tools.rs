@@ -5,6 +5,7 @@
 //! hand in `schema`, flat and small, because a model reads it.
 //!
 //! - `call`, `arguments`, `answer`, `refusals`: what every tool is made of
+//! - `table`: what of them is offered, and to whom
 //! - `schema`: the input schemas' words; `show`: tasks and runs as answers show them; `untrusted`: foreign text
 //! - `tasks` (with `create`, `update`, `standing`), `runs` (with `wait`), `schedules`, `actions`, `events`, `inbox`, `approvals`
 
@@ -21,6 +22,7 @@ mod runs;
 mod schedules;
 mod schema;
 mod show;
+mod table;
 mod tasks;
 mod untrusted;
 
@@ -30,7 +32,7 @@ use ordinaut_schema::id::TaskId;
 use rmcp::{
     RoleServer,
     handler::server::{
-        router::tool::{ToolRoute, ToolRouter},
+        router::tool::ToolRoute,
         tool::{IntoCallToolResult as _, ToolCallContext},
     },
     model::{JsonObject, Tool, ToolAnnotations},
@@ -42,11 +44,12 @@ use crate::{
     error::ToolError,
     principal::{Principal, Scope},
     server::OrdinautServer,
+    surface::{Group, Surface},
 };
 
-use self::{answer::Answer, call::Call};
+use self::{answer::Answer, call::Call, table::Adding};
 
-pub(crate) use self::untrusted::visible;
+pub(crate) use self::{table::Table, untrusted::visible};
 
 /// What clients are told of a tool, and what it takes to call it.
 struct Spec {
@@ -82,17 +85,22 @@ impl Kind {
     }
 }
 
-/// Every tool of this server.
-pub(crate) fn router() -> ToolRouter<OrdinautServer> {
-    let mut router = ToolRouter::new();
-    tasks::add(&mut router);
-    runs::add(&mut router);
-    schedules::add(&mut router);
-    actions::add(&mut router);
-    events::add(&mut router);
-    inbox::add(&mut router);
-    approvals::add(&mut router);
-    router
+/// Every tool that this server offers.
+pub(crate) fn table(surface: Surface) -> Table {
+    let mut table = Table::of(surface);
+    for group in Group::ALL {
+        let adding = &mut table.group(group);
+        match group {
+            Group::Tasks => tasks::add(adding),
+            Group::Runs => runs::add(adding),
+            Group::Schedules => schedules::add(adding),
+            Group::Actions => actions::add(adding),
+            Group::Events => events::add(adding),
+            Group::Inbox => inbox::add(adding),
+            Group::Approvals => approvals::add(adding),
+        }
+    }
+    table
 }
 
 /// What can be read as a resource too.
@@ -132,25 +140,27 @@ pub(crate) async fn task_titles(
 type Admit = fn(&OrdinautServer, &RequestContext<RoleServer>, Scope) -> Result<Principal, ToolError>;
 
 /// A tool for those whose token has its scope.
-fn add_tool<F, A>(router: &mut ToolRouter<OrdinautServer>, spec: Spec, act: F)
+fn add_tool<F, A>(group: &mut Adding<'_>, spec: Spec, act: F)
 where
     F: Fn(Call) -> A + Send + Sync + Copy + 'static,
     A: Future<Output = Result<Answer, ToolError>> + Send + 'static,
 {
-    add_admitting(router, spec, OrdinautServer::principal_with, act);
+    let scopes = vec![spec.scope];
+    add_admitting(group, spec, scopes, OrdinautServer::principal_with, act);
 }
 
-/// A tool that judges by itself who may do what with it.
-fn add_tool_for_all<F, A>(router: &mut ToolRouter<OrdinautServer>, spec: Spec, act: F)
+/// A tool that judges by itself who may do what with it; a token with its scope, or one of `also`, sees it.
+fn add_tool_for_all<F, A>(group: &mut Adding<'_>, spec: Spec, also: &[Scope], act: F)
 where
     F: Fn(Call) -> A + Send + Sync + Copy + 'static,
     A: Future<Output = Result<Answer, ToolError>> + Send + 'static,
 {
-    add_admitting(router, spec, |server, context, _scope| server.principal(context), act);
+    let scopes = also.iter().copied().chain([spec.scope]).collect();
+    add_admitting(group, spec, scopes, |server, context, _scope| server.principal(context), act);
 }
 
 /// A tool as the router keeps it: the caller judged first, refusals turned into results, `now` on either.
-fn add_admitting<F, A>(router: &mut ToolRouter<OrdinautServer>, spec: Spec, admit: Admit, act: F)
+fn add_admitting<F, A>(group: &mut Adding<'_>, spec: Spec, scopes: Vec<Scope>, admit: Admit, act: F)
 where
     F: Fn(Call) -> A + Send + Sync + Copy + 'static,
     A: Future<Output = Result<Answer, ToolError>> + Send + 'static,
@@ -160,7 +170,7 @@ where
     let tool = Tool::new(name, description, Arc::new(JsonObject::from_iter(input)))
         .with_title(title)
         .with_annotations(kind.annotations(title));
-    router.add_route(ToolRoute::new_dyn(tool, move |context: ToolCallContext<'_, OrdinautServer>| {
+    let route = ToolRoute::new_dyn(tool, move |context: ToolCallContext<'_, OrdinautServer>| {
         Box::pin(async move {
             let principal = admit(context.service, &context.request_context, scope);
             let call = Call::new(context.service.clone(), context.request_context, context.arguments)
@@ -179,5 +189,6 @@ where
                 Err(fault) => fault.into_call_tool_result(),
             }
         })
-    }));
+    });
+    group.add(route, scopes, kind == Kind::Reads);
 }

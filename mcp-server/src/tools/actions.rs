@@ -5,18 +5,16 @@ use std::collections::BTreeMap;
 use ordinaut_schema::action::{
     Catalogue, Descriptor, Effect, Need, accept_command, built_in, meant, needs_grants, split_tool,
 };
-use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Map, Value, json};
 
 use crate::{
     error::{Refusal, ToolError},
     guide,
     principal::Scope,
-    server::OrdinautServer,
 };
 
 use super::{
-    Kind, Spec, add_tool,
+    Adding, Kind, Spec, add_tool,
     answer::Answer,
     call::Call,
     page::{offset, offset_cursor},
@@ -28,8 +26,8 @@ use super::{
 /// How many actions a page holds.
 const ACTIONS: usize = 50;
 
-pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
-    add_tool(router, spec(), list_actions);
+pub(super) fn add(group: &mut Adding<'_>) {
+    add_tool(group, spec(), list_actions);
 }
 
 fn spec() -> Spec {

@@ -9,13 +9,12 @@ use ordinaut_store::{
     Caller,
     approvals::{Approval, Authority, Decision},
 };
-use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Map, Value, json};
 
-use crate::{error::ToolError, principal::Scope, server::OrdinautServer};
+use crate::{error::ToolError, principal::Scope};
 
 use super::{
-    Kind, Spec, add_tool_for_all,
+    Adding, Kind, Spec, add_tool_for_all,
     answer::Answer,
     call::{Call, Desk},
     refusals::refuse,
@@ -30,8 +29,8 @@ mod form;
 const LISTED: u32 = 20;
 const SEARCHED: u32 = 500;
 
-pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
-    add_tool_for_all(router, spec(), answer_approval);
+pub(super) fn add(group: &mut Adding<'_>) {
+    add_tool_for_all(group, spec(), &[Scope::TaskRead], answer_approval);
 }
 
 fn spec() -> Spec {

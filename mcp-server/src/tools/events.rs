@@ -2,13 +2,12 @@
 
 use ordinaut_schema::event::check_published_topic;
 use ordinaut_store::inbound::NewEvent;
-use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Value, json};
 
-use crate::{error::ToolError, principal::Scope, server::OrdinautServer};
+use crate::{error::ToolError, principal::Scope};
 
 use super::{
-    Kind, Spec, add_tool,
+    Adding, Kind, Spec, add_tool,
     answer::Answer,
     arguments::{unquoted, wrong_arguments},
     call::Call,
@@ -17,8 +16,8 @@ use super::{
     show::plural,
 };
 
-pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
-    add_tool(router, spec(), publish_event);
+pub(super) fn add(group: &mut Adding<'_>) {
+    add_tool(group, spec(), publish_event);
 }
 
 fn spec() -> Spec {

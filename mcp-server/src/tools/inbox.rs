@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use ordinaut_schema::{id::MessageId, run::RunState};
 use ordinaut_store::{inbox::Message, runs::RunFilter};
-use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Map, Value, json};
 
-use crate::{error::ToolError, principal::Scope, server::OrdinautServer};
+use crate::{error::ToolError, principal::Scope};
 
 use super::{
-    Kind, Spec, add_tool,
+    Adding, Kind, Spec, add_tool,
     answer::Answer,
     call::Call,
     page::MOST,
@@ -26,8 +25,8 @@ const MESSAGES: u32 = 20;
 const LOOK_BACK: Duration = Duration::from_hours(24);
 const PROBLEMS: u32 = 10;
 
-pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
-    add_tool(router, spec(), check_inbox);
+pub(super) fn add(group: &mut Adding<'_>) {
+    add_tool(group, spec(), check_inbox);
 }
 
 fn spec() -> Spec {

@@ -4,18 +4,14 @@ mod ask;
 mod read;
 mod wait;
 
-use rmcp::handler::server::router::tool::ToolRouter;
-
-use crate::server::OrdinautServer;
-
-use super::add_tool;
+use super::{Adding, add_tool};
 
 pub(super) use self::read::run_by_id;
 
-pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
-    add_tool(router, ask::run_now_spec(), ask::run_now);
-    add_tool(router, ask::retry_spec(), ask::retry_run);
-    add_tool(router, ask::cancel_spec(), ask::cancel_run);
-    add_tool(router, read::list_spec(), read::list_runs);
-    add_tool(router, read::get_spec(), read::get_run);
+pub(super) fn add(group: &mut Adding<'_>) {
+    add_tool(group, ask::run_now_spec(), ask::run_now);
+    add_tool(group, ask::retry_spec(), ask::retry_run);
+    add_tool(group, ask::cancel_spec(), ask::cancel_run);
+    add_tool(group, read::list_spec(), read::list_runs);
+    add_tool(group, read::get_spec(), read::get_run);
 }

@@ -8,17 +8,15 @@ use ordinaut_schema::{
     task::ZoneSource,
     time::Zone,
 };
-use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Value, json};
 
 use crate::{
     error::{Refusal, ToolError},
     principal::Scope,
-    server::OrdinautServer,
 };
 
 use super::{
-    Kind, Spec, add_tool,
+    Adding, Kind, Spec, add_tool,
     answer::Answer,
     call::Call,
     schema::{arguments, count, text, word},
@@ -29,8 +27,8 @@ use super::{
 const SHOWN: u32 = 5;
 const MOST: u32 = 50;
 
-pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
-    add_tool(router, spec(), preview_schedule);
+pub(super) fn add(group: &mut Adding<'_>) {
+    add_tool(group, spec(), preview_schedule);
 }
 
 fn spec() -> Spec {

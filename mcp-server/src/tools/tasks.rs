@@ -8,13 +8,12 @@ mod update;
 
 use ordinaut_schema::time::Zone;
 use ordinaut_store::tasks::{TaskRecord, TaskRef};
-use rmcp::handler::server::router::tool::ToolRouter;
 use serde_json::{Map, Value, json};
 
-use crate::{error::ToolError, server::OrdinautServer};
+use crate::error::ToolError;
 
 use super::{
-    add_tool,
+    Adding, add_tool,
     answer::Answer,
     call::Desk,
     refusals::refuse,
@@ -24,15 +23,15 @@ use super::{
 /// How many occurrences to come a write shows.
 const NEXT: usize = 3;
 
-pub(super) fn add(router: &mut ToolRouter<OrdinautServer>) {
-    add_tool(router, create::spec(), create::create_task);
-    add_tool(router, update::spec(), update::update_task);
-    add_tool(router, read::get_spec(), read::get_task);
-    add_tool(router, read::list_spec(), read::list_tasks);
-    add_tool(router, standing::pause_spec(), standing::pause);
-    add_tool(router, standing::resume_spec(), standing::resume);
-    add_tool(router, standing::snooze_spec(), standing::snooze);
-    add_tool(router, standing::cancel_spec(), standing::cancel);
+pub(super) fn add(group: &mut Adding<'_>) {
+    add_tool(group, create::spec(), create::create_task);
+    add_tool(group, update::spec(), update::update_task);
+    add_tool(group, read::get_spec(), read::get_task);
+    add_tool(group, read::list_spec(), read::list_tasks);
+    add_tool(group, standing::pause_spec(), standing::pause);
+    add_tool(group, standing::resume_spec(), standing::resume);
+    add_tool(group, standing::snooze_spec(), standing::snooze);
+    add_tool(group, standing::cancel_spec(), standing::cancel);
 }
 
 pub(super) use self::read::{titles, whole_task};

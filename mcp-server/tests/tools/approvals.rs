@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// What a run of the local agent asks.
-async fn asked(store: &Fixture, data: Value) -> Approval {
+pub(crate) async fn asked(store: &Fixture, data: Value) -> Approval {
     let now = store.executor.now().await.unwrap();
     let accepted =
         ordinaut_store::testing::accepted("Asks <b>", (ordinaut_schema::schedule::ScheduleKind::Manual, ""), now);

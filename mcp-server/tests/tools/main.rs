@@ -5,6 +5,7 @@
 mod approvals;
 mod create;
 mod isolation;
+mod matrix;
 mod outcome;
 mod policy;
 mod reading;
@@ -13,3 +14,4 @@ mod rest;
 mod runs;
 mod standing;
 mod support;
+mod surface;

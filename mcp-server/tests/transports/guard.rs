@@ -110,3 +110,86 @@ async fn a_page_of_an_allowed_origin_may_ask_and_read() {
     let foreign = send(&fixture, ("OPTIONS", "/mcp"), &[("origin", "https://evil.example")]).await;
     assert!(!foreign.headers().contains_key("access-control-allow-origin"));
 }
+
+/// Every route there is, and who judges it: the transports' guard, the pages' own, the address alone, or nobody.
+const EVERY_ROUTE: [(&str, &str, Judged); 13] = [
+    ("POST", "/mcp", Judged::Whole),
+    ("GET", "/mcp", Judged::Whole),
+    ("DELETE", "/mcp", Judged::Whole),
+    ("GET", "/sse", Judged::Whole),
+    ("POST", "/messages?session_id=none", Judged::Whole),
+    ("OPTIONS", "/mcp", Judged::Whole),
+    ("OPTIONS", "/sse", Judged::Whole),
+    ("GET", "/approvals/style.css", Judged::Page),
+    ("GET", "/approvals/made-up", Judged::Page),
+    ("POST", "/approvals/made-up", Judged::Page),
+    ("GET", "/metrics", Judged::Whole),
+    ("GET", "/healthz", Judged::ByNobody),
+    ("GET", "/readyz", Judged::ByNobody),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    /// The host and the origin must be allowed.
+    Whole,
+    /// The host must be allowed, and the origin be this page's own.
+    Page,
+    /// Probes say whatever address they were given.
+    ByNobody,
+}
+
+#[tokio::test]
+async fn every_route_judges_every_host_and_every_origin_alike() {
+    let fixture = Fixture::start().await;
+    let own = format!("localhost:{}", fixture.address.port());
+    let hosts = [
+        (own.as_str(), true),
+        ("LOCALHOST.", true),
+        ("127.0.0.1", true),
+        ("[::1]:7447", true),
+        ("evil.example", false),
+        ("localhost.evil.example", false),
+        ("127.0.0.1.evil.example:80", false),
+        ("evil@localhost", false),
+        ("0.0.0.0", false),
+    ];
+    // Whether a page of theirs may call, and whether it is this server's own page, as `own` is named.
+    let own_page = format!("http://{own}");
+    let origins = [
+        (None, true, true),
+        (Some(own_page.as_str()), true, true),
+        (Some("http://localhost:6274"), true, false),
+        (Some("https://localhost:6274"), false, false),
+        (Some("https://evil.example"), false, false),
+        (Some("http://localhost.evil.example"), false, false),
+        (Some("null"), false, false),
+        (Some("file://"), false, false),
+        (Some(""), false, false),
+    ];
+    for (method, path, judged) in EVERY_ROUTE {
+        for (host, host_allowed) in hosts {
+            for (origin, origin_allowed, is_own) in origins {
+                // A page is its own under the one name by which it was asked for.
+                let is_own = origin.is_none() || (is_own && host == own);
+                let passes = match judged {
+                    Judged::Whole => host_allowed && origin_allowed,
+                    Judged::Page => host_allowed && is_own,
+                    Judged::ByNobody => true,
+                };
+                let mut headers = vec![("host", host)];
+                headers.extend(origin.map(|origin| ("origin", origin)));
+                let status = send(&fixture, (method, path), &headers).await.status();
+                let named = !host.contains('@');
+                let refused = if named { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
+                if passes {
+                    assert!(
+                        ![StatusCode::FORBIDDEN, StatusCode::BAD_REQUEST].contains(&status),
+                        "{method} {path} as {host} from {origin:?}: {status}"
+                    );
+                } else {
+                    assert_eq!(status, refused, "{method} {path} as {host} from {origin:?}");
+                }
+            }
+        }
+    }
+}

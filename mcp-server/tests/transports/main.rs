@@ -4,6 +4,7 @@
 
 mod drain;
 mod guard;
+mod hostile;
 mod slow;
 mod sse;
 mod stdio;

@@ -1,6 +1,6 @@
 //! Fixtures over real PostgreSQL: a database of the test's own, seen in both roles and by its owner.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
@@ -66,6 +66,32 @@ impl Fixture {
         .fetch_all(&self.owner)
         .await
         .expect("the owner reads the outbox")
+    }
+
+    /// Every table by its name, as text of all its rows: for seeing that nothing changed, or that something is nowhere.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn rows(&self) -> BTreeMap<String, String> {
+        let tables: Vec<String> = sqlx::query_scalar(
+            "
+            select relname::text
+            from pg_class
+            where relnamespace = 'public'::regnamespace
+              and relkind in ('r', 'p')
+              and not relispartition
+            ",
+        )
+        .fetch_all(&self.owner)
+        .await
+        .expect("the owner lists the tables");
+        let mut rows = BTreeMap::new();
+        for table in tables {
+            let all = format!("select coalesce(string_agg(t::text, chr(10) order by t::text), '') from {table} t");
+            let text = sqlx::query_scalar(AssertSqlSafe(all)).fetch_one(&self.owner).await;
+            rows.insert(table, text.expect("the owner reads every table"));
+        }
+        rows
     }
 
     /// Makes the database refuse to give this run to another attempt.

@@ -21,6 +21,7 @@ mod planning;
 mod policies;
 mod requests;
 mod retention;
+mod row_security;
 mod runs;
 mod secrets;
 mod sub_runs;

@@ -35,12 +35,16 @@ impl<R: AsyncRead + Unpin> AsyncRead for Lines<R> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         let read = &buffer.filled()[before..];
-        // What lies between two ends of lines in one read is shorter than a read.
-        self.length = match read.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => read.len() - end - 1,
-            None => self.length + read.len(),
+        let (first, rest) = match read.iter().position(|byte| *byte == b'\n') {
+            Some(first) => (first, read.iter().rev().position(|byte| *byte == b'\n')),
+            None => (read.len(), None),
         };
-        if self.length > self.most {
+        let line = self.length + first;
+        // What lies between two ends of lines in one read is shorter than a read.
+        self.length = rest.unwrap_or(line);
+        if line.max(self.length) > self.most {
+            // An error comes with nothing read.
+            buffer.set_filled(before);
             let message = format!("an MCP server wrote a message of more than {} bytes, and is ended", self.most);
             return Poll::Ready(Err(io::Error::other(message)));
         }
