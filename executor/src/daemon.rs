@@ -52,6 +52,7 @@ use crate::{
     },
     clock::DatabaseClock,
     config::{Config, Executor, Hidden},
+    escalation,
     events::{publisher, subscriber},
     health, hints, operator,
     pipeline::Surroundings,
@@ -239,7 +240,7 @@ impl Daemon {
             .with_secrets(vault)
             .register(ActionRegistry::default())
             .with("llm.generate", Arc::new(llm))
-            .with("notify.send", notify)
+            .with("notify.send", notify.clone())
             .with("shell.exec", Arc::new(shell))
             .with("inbox.post", Arc::new(InboxPost::new(store.clone())))
             .with("event.publish", Arc::new(EventPublish::new(store.clone())))
@@ -260,6 +261,7 @@ impl Daemon {
         self.services.spawn(worker::serve(store.clone(), around, settings, wake.clone(), drain.clone(), abort));
         self.services.spawn(scheduler::serve(store.clone(), clock, wake.clone(), hinted.clone(), drain.clone()));
         self.services.spawn(hints::serve(store.clone(), hinted, wake.clone(), drain.clone()));
+        self.services.spawn(escalation::serve(store.clone(), notify, drain.clone()));
         self.services.spawn(recovery::serve(store, recovery, wake, drain));
         Ok(())
     }

@@ -9,13 +9,14 @@
 //! - [`pipeline`]: the engine: walks a pipeline from its journal
 //! - [`worker`]: claims runs and carries each through one attempt
 //! - its siblings: [`scheduler`] and [`hints`] (what is due, and when to look), [`recovery`] (of executors that are
-//!   gone), [`events`] (to and from Redis), [`tools`] (what MCP servers offer), [`telemetry`], [`health`]
+//!   gone), [`escalation`] (of messages nobody reads), [`events`] (to and from Redis), [`tools`] (what MCP servers offer), [`telemetry`], [`health`]
 //! - [`daemon`]: brings all of them up and takes them down
 
 pub mod actions;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod escalation;
 pub mod events;
 pub mod health;
 pub mod hints;

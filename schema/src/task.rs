@@ -114,6 +114,12 @@ pub struct TaskSpec {
     pub run_timeout: Duration,
     /// 0: never paused for failing.
     pub pause_after_failures: u32,
+    /// Messages that stay unread so long are sent to a channel once.
+    #[serde(default, with = "duration_text::option", skip_serializing_if = "Option::is_none")]
+    pub escalate_after: Option<Duration>,
+    /// The channel; `me` where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalate_to: Option<String>,
     pub retry: Retry,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub params: Map<String, Value>,
@@ -274,6 +280,8 @@ impl TaskSpec {
             max_tokens_per_run: None,
             run_timeout: Duration::from_hours(1),
             pause_after_failures: 10,
+            escalate_after: None,
+            escalate_to: None,
             retry: Retry::default(),
             params: Map::new(),
             pipeline: Vec::new(),

@@ -76,8 +76,8 @@ async fn pause_failing(tx: &mut Transaction<'_, Postgres>, tasks: &[Uuid]) -> Re
         let because = format!("failed {} times in a row", task.failures_in_row);
         sqlx::query!(
             "
-            insert into inbox (id, agent_id, task_id, key, level, title, body)
-            values ($1, $2, $3, $4, 'error', $5, $6)
+            insert into inbox (id, agent_id, task_id, key, level, title, body, escalate_at)
+            values ($1, $2, $3, $4, 'error', $5, $6, escalation_due($3))
             on conflict on constraint inbox_posted_once do nothing
             ",
             Uuid::now_v7(),

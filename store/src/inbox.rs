@@ -101,8 +101,8 @@ pub(crate) async fn post(tx: &mut Transaction<'_, Postgres>, message: &NewMessag
     let id = MessageId::new();
     let posted = sqlx::query!(
         "
-        insert into inbox (id, agent_id, task_id, run_id, key, level, title, body)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        insert into inbox (id, agent_id, task_id, run_id, key, level, title, body, escalate_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, escalation_due($3))
         on conflict (agent_id, key) do nothing
         ",
         id.uuid(),

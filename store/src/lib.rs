@@ -9,7 +9,7 @@
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), `duplicates`, [`budgets`],
 //!   [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
-//! - told: [`outbox`], [`wakeups`], `audit`; `afterwards`, what is left to do after a commit
+//! - told: [`outbox`], [`wakeups`], [`escalations`], `audit`; `afterwards`, what is left to do after a commit
 //! - kept: [`retention`], [`executors`], `migrations`, `restored` (rows of another cluster)
 //! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
@@ -26,6 +26,7 @@ mod connection;
 mod duplicates;
 pub mod embedded;
 pub mod error;
+pub mod escalations;
 pub mod executors;
 mod failures;
 pub mod inbound;

@@ -6,6 +6,7 @@ mod budgets;
 mod daemon;
 mod email;
 mod endpoint;
+mod escalation;
 mod llm;
 mod notify;
 mod shell;

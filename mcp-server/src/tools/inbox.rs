@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ordinaut_schema::{id::MessageId, run::RunState};
-use ordinaut_store::{inbox::Message, runs::RunFilter};
+use ordinaut_schema::{id::MessageId, run::RunState, time::Zone};
+use ordinaut_store::{approvals::Approval, inbox::Message, runs::RunFilter};
 use serde_json::{Map, Value, json};
 
 use crate::{error::ToolError, principal::Scope};
@@ -33,7 +33,7 @@ fn spec() -> Spec {
     Spec {
         name: "check_inbox",
         title: "Check the inbox",
-        description: "Anything new? Unread messages that tasks left, oldest first, and runs of the last day that failed or were skipped. Acknowledge what was shown by giving its last message's id as ack_through.",
+        description: "Anything new? Unread messages that tasks left, oldest first, approvals that wait for a person, and runs of the last day that failed or were skipped. Acknowledge what was shown by giving its last message's id as ack_through.",
         scope: Scope::TaskRead,
         kind: Kind::Settles,
         input: arguments(
@@ -54,6 +54,9 @@ async fn check_inbox(mut call: Call) -> Result<Answer, ToolError> {
     let desk = call.desk().await?;
     let zone = desk.zone();
     let messages = desk.store.check_inbox(&desk.caller, through, limit).await.map_err(|error| refuse(error, None))?;
+    // A person who read that something waits has not decided it: it is shown until somebody does.
+    let waiting = desk.store.list_approvals(Some(desk.caller.agent), PROBLEMS).await;
+    let waiting = waiting.map_err(|error| refuse(error, None))?;
     let filter = RunFilter {
         states: vec![RunState::Failed, RunState::Quarantined, RunState::Skipped],
         since: desk.now.checked_sub(LOOK_BACK).ok(),
@@ -74,20 +77,38 @@ async fn check_inbox(mut call: Call) -> Result<Answer, ToolError> {
         Some(last) => format!("Once they are read, the next check acknowledges them with ack_through \"{last}\"."),
         None => String::new(),
     };
+    let undecided = if waiting.is_empty() { "" } else { "Approvals that wait for a person (answer_approval):" };
     let heading = if problems.is_empty() { "" } else { "Runs of the last 24 hours that failed or were skipped:" };
     Ok(Answer::new()
         .with("messages", entries.iter().cloned().map(Value::Object).collect::<Vec<_>>())
         .with("ack_through", last.map_or(Value::Null, |last| json!(last)))
         .with("more", more)
+        .with("approvals", waiting.iter().map(|approval| Value::Object(asked(approval, &zone))).collect::<Vec<_>>())
         .with("problems", problems.iter().map(|run| Value::Object(run_summary(run, &zone))).collect::<Vec<_>>())
         .line(first)
         .lines(entries.iter().map(line))
         .line(next)
+        .line(undecided)
+        .lines(waiting.iter().map(|approval| asked_line(approval, &zone)))
         .line(heading)
         .lines(problems.iter().map(|run| run_line(run, &zone))))
 }
 
-fn entry(message: &Message, zone: &ordinaut_schema::time::Zone) -> Map<String, Value> {
+fn asked(approval: &Approval, zone: &Zone) -> Map<String, Value> {
+    Map::from_iter([
+        ("id".to_owned(), json!(approval.id)),
+        ("run".to_owned(), json!(approval.run)),
+        ("until".to_owned(), json!(local(approval.expires_at, zone))),
+        ("untrusted_message".to_owned(), json!(untrusted::text(&approval.message))),
+    ])
+}
+
+fn asked_line(approval: &Approval, zone: &Zone) -> String {
+    let until = local(approval.expires_at, zone);
+    format!("- {} until {until}: untrusted_message: {}", approval.id, json!(untrusted::text(&approval.message)))
+}
+
+fn entry(message: &Message, zone: &Zone) -> Map<String, Value> {
     let mut entry = Map::from_iter([
         ("id".to_owned(), json!(message.id)),
         ("level".to_owned(), json!(message.level)),

@@ -9,7 +9,7 @@ use std::{
 use ordinaut_schema::action::parking::{ApprovalRequest, ApprovalState, OnTimeout};
 use ordinaut_store::{
     Caller,
-    approvals::{Approval, NewApproval},
+    approvals::{Approval, Authority, Decision, NewApproval},
     testing::Fixture,
 };
 use rmcp::{
@@ -52,6 +52,23 @@ pub(crate) async fn asked(store: &Fixture, data: Value) -> Approval {
 
 async fn state(store: &Fixture, approval: &Approval) -> ApprovalState {
     store.mcp.find_approval(&Caller::local("test"), approval.id).await.unwrap().state
+}
+
+#[tokio::test]
+async fn an_approval_is_new_until_it_is_decided_though_its_message_was_read() {
+    let chat = Chat::start().await;
+    let approval = asked(&chat.store, json!(["a"])).await;
+    let first = chat.ok("check_inbox", json!({})).await;
+    assert_eq!(first["messages"].as_array().unwrap().len(), 1);
+    let read = chat.call("check_inbox", json!({ "ack_through": first["ack_through"] })).await;
+    assert_eq!(read.content["messages"], json!([]));
+    assert_eq!(read.content["approvals"][0]["id"], json!(approval.id));
+    assert!(read.text.contains("Approvals that wait for a person"), "{}", read.text);
+
+    let yes = Decision { approve: true, comment: None, items: None, shown_sha256: approval.shown_sha256.clone() };
+    let person = Caller::local("cli");
+    chat.store.executor.answer_approval(&person, Authority::Person, approval.id, &yes).await.unwrap();
+    assert_eq!(chat.ok("check_inbox", json!({})).await["approvals"], json!([]));
 }
 
 #[tokio::test]

@@ -133,6 +133,23 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The channel that unread messages go to: judged as a step that sends there is.
+    pub(crate) fn escalation(&mut self, channel: &str, path: &str) {
+        let with = serde_json::json!({ "channel": channel });
+        if let Err(fault) = action::judge_need("notify.send", &with, path, self.catalogue) {
+            self.faults.push(Fault { path: path.to_owned(), ..fault });
+            return;
+        }
+        // The inbox is where the message lies unread already.
+        let kind = self.catalogue.offered.channels.get(channel).map_or("inbox", String::as_str);
+        if kind == "inbox" {
+            self.warnings.push(format!(
+                "{path}: the channel `{channel}` is the inbox itself, so nothing leaves this machine; name another channel, or \
+                 a person redirects `me` with `ordinaut channel add me …`"
+            ));
+        }
+    }
+
     fn step(&mut self, step: &Step, path: &str, position: usize, inside: Option<Inside>) {
         let outside = Place { position, on_failure: inside == Some(Inside::OnFailure), ..BEFORE };
         let foreach = step.foreach.as_ref().map(|_| Inside::Foreach);

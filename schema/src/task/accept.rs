@@ -98,6 +98,9 @@ pub(super) fn accept(definition: &Value, against: Acceptance<'_>) -> Result<Acce
     if let Some(key) = &policies.dedupe_key {
         checker.dedupe_key(key, "$.dedupe_key", timing.kind == ScheduleKind::Event);
     }
+    if policies.escalate_after.is_some() || policies.escalate_to.is_some() {
+        checker.escalation(policies.escalate_to.as_deref().unwrap_or("me"), "$.escalate_to");
+    }
     checker.pipeline(&pipeline, &pipeline_path);
     checker.on_failure(&on_failure, pipeline.len(), &failure_path);
 
@@ -167,6 +170,11 @@ fn policies(fields: &mut Fields<'_, '_>, kind: ScheduleKind, warnings: &mut Vec<
     spec.run_timeout = fields.duration("run_timeout", SECOND..=30 * DAY).unwrap_or(spec.run_timeout);
     spec.pause_after_failures =
         fields.count("pause_after_failures", 0..=1_000_000).unwrap_or(spec.pause_after_failures);
+    spec.escalate_after = fields.duration("escalate_after", 60 * SECOND..=30 * DAY);
+    spec.escalate_to = key(fields, "escalate_to");
+    if fields.has("escalate_to") && !fields.has("escalate_after") {
+        warnings.push("$.escalate_to: without `escalate_after` nothing is sent there".to_owned());
+    }
     spec
 }
 

@@ -19,7 +19,7 @@ const REQUIRED: [&str; 3] = ["title", "schedule_kind", "pipeline"];
 /// Fields that say when a task is due: after a change of one, delays and intervals count anew.
 const SCHEDULE: [&str; 4] = ["schedule_kind", "schedule_expr", "timezone", "starts_at"];
 
-const OPTIONAL: [&str; 28] = [
+const OPTIONAL: [&str; 30] = [
     "description",
     "schedule_expr",
     "timezone",
@@ -44,6 +44,8 @@ const OPTIONAL: [&str; 28] = [
     "max_tokens_per_run",
     "run_timeout",
     "pause_after_failures",
+    "escalate_after",
+    "escalate_to",
     "retry",
     "params",
     "on_failure",

@@ -95,6 +95,11 @@ struct Task {
     /// After so many failures in a row the task pauses itself; 0: never.
     #[schemars(range(min = 0, max = 1_000_000), extend("default" = 10))]
     pause_after_failures: Option<u32>,
+    /// Messages of the task that stay unread so long are sent to `escalate_to` once; a minute to 30 days.
+    escalate_after: Option<Span>,
+    /// A channel, as in `notify.send`; `me` by default.
+    #[schemars(length(min = 1, max = 200))]
+    escalate_to: Option<String>,
     /// For steps without one of their own.
     retry: Option<Retry>,
     /// Values for `${params…}`; `run_now` may set others over them.

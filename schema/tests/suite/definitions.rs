@@ -262,6 +262,7 @@ fn every_policy_is_read() {
         "overlap_ignores_waiting": true, "queue_limit": 9, "concurrency_key": "db", "concurrency_limit": 2,
         "max_runs_per_day": 24, "max_cost_per_month": 2.5, "max_tokens_per_run": 5000,
         "priority": 1, "dedupe_key": "k", "dedupe_window": "1h", "run_timeout": "2h", "pause_after_failures": 0,
+        "escalate_after": "90m", "escalate_to": "me",
         "retry": {"max_attempts": 2, "backoff": "fixed", "initial": "10m", "errors": ["timeout"]},
     })))
     .spec;
@@ -272,6 +273,8 @@ fn every_policy_is_read() {
     assert_eq!((spec.max_runs_per_day, spec.max_tokens_per_run), (Some(24), Some(5000)));
     assert_eq!(spec.max_cost_per_month, Cost::of(2.5));
     assert_eq!(fault(&with(json!({"max_cost_per_month": 0}))).path, "$.max_cost_per_month");
+    assert_eq!((spec.escalate_after, spec.escalate_to.as_deref()), (Some(Duration::from_mins(90)), Some("me")));
+    assert_eq!(fault(&with(json!({"escalate_after": "30s"}))).path, "$.escalate_after");
     assert_eq!(spec.retry.backoff, Backoff::Fixed);
     assert_eq!((spec.retry.initial, spec.retry.max), (Duration::from_mins(10), Duration::from_mins(10)));
     assert_eq!(spec.retry.errors, [ErrorKind::Timeout]);
@@ -928,6 +931,36 @@ fn what_the_operator_did_not_configure_is_refused_with_what_exists_and_the_comma
     judge_with(&me, &some).unwrap();
     let stranger = Catalogue { grants: Grants::default(), ..some };
     assert_eq!(judge_with(&me, &stranger).unwrap_err().as_slice()[0].code, FaultCode::NotGranted);
+}
+
+#[test]
+fn where_unread_messages_go_is_judged_as_a_step_that_sends_there_is() {
+    let channels = [("team".to_owned(), "slack".to_owned())].into();
+    let some = Catalogue { offered: Offered { channels, ..Offered::default() }, ..catalogue() };
+    let to = |channel: &str| with(json!({"escalate_after": "4h", "escalate_to": channel}));
+    assert!(judge_with(&to("team"), &some).unwrap().warnings.is_empty());
+    let refused = judge_with(&to("taem"), &some).unwrap_err();
+    let fault = &refused.as_slice()[0];
+    assert_eq!((fault.code, fault.path.as_str()), (FaultCode::NotConfigured, "$.escalate_to"));
+    assert_eq!(fault.suggestion.as_deref(), Some("team"));
+
+    let me = with(json!({"escalate_after": "4h"}));
+    let warned = judge_with(&me, &some).unwrap().warnings;
+    assert!(warned[0].contains("the inbox itself") && warned[0].contains("ordinaut channel add me"), "{warned:?}");
+    let mut redirected = some.clone();
+    redirected.offered.channels.insert("me".to_owned(), "ntfy".to_owned());
+    assert!(judge_with(&me, &redirected).unwrap().warnings.is_empty());
+    let lonely = judge_with(&with(json!({"escalate_to": "team"})), &some).unwrap().warnings;
+    assert!(lonely[0].contains("without `escalate_after`"), "{lonely:?}");
+
+    let stranger = Catalogue { grants: Grants::default(), ..redirected };
+    for definition in [&me, &to("team")] {
+        let refused = judge_with(definition, &stranger).unwrap_err();
+        assert_eq!(
+            (refused.as_slice()[0].code, refused.as_slice()[0].path.as_str()),
+            (FaultCode::NotGranted, "$.escalate_to")
+        );
+    }
 }
 
 #[test]

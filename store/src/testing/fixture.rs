@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
     action::Grants,
-    id::{OccurrenceKey, RunId, Shard, TaskId},
+    id::{MessageId, OccurrenceKey, RunId, Shard, TaskId},
     limits::Limits,
     run::RunState,
     schedule::{Schedule, ScheduleKind, ScheduleSource},
@@ -54,6 +54,19 @@ impl Fixture {
 }
 
 impl Fixture {
+    /// Lets the time go by after which an unread message is sent to a channel, or tried again.
+    ///
+    /// # Panics
+    /// The message has no further try, or the database is gone.
+    pub async fn overdue(&self, message: MessageId) {
+        let moved = sqlx::query("update inbox set escalate_at = now() where id = $1 and escalate_at is not null")
+            .bind(message.uuid())
+            .execute(&self.owner)
+            .await
+            .expect("the owner may write messages");
+        assert_eq!(moved.rows_affected(), 1, "message {message} is not to be sent");
+    }
+
     /// The topics of what was told of a task (`None`: of anything), in order.
     ///
     /// # Panics

@@ -127,6 +127,8 @@ fn input() -> Value {
                 "pause_after_failures",
                 count("Pauses itself after so many failures in a row; 0 never", (0, 1_000_000), 10),
             ),
+            ("escalate_after", text("Its inbox messages unread so long are sent to escalate_to once", "4h")),
+            ("escalate_to", text("Channel; default me", "me")),
             (
                 "retry",
                 object(
