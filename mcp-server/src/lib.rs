@@ -11,6 +11,7 @@
 //! - [`server`]: the MCP server itself, the same on every transport
 //! - `guide`: how tasks are written, told to models
 //! - `tools`: what an assistant can ask for; `resources`, `prompts`: what it can read, and how a person may begin
+//! - `changes`: what changes, from the event stream and PostgreSQL; `subscriptions`: who asked to be told
 //! - `approvals`: the page behind an approval's link
 //! - [`auth`], [`guard`]: what an HTTP request must show before it reaches a transport
 //! - [`quota`]: how many sessions there may be, and how fast they may be opened
@@ -23,6 +24,7 @@ mod approvals;
 pub mod auth;
 pub mod backend;
 pub mod bring_up;
+mod changes;
 pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -38,5 +40,6 @@ pub mod server;
 pub mod sse;
 pub mod stdio;
 pub mod streamable;
+mod subscriptions;
 pub mod telemetry;
 mod tools;

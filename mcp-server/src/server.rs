@@ -7,6 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use axum::http::request::Parts;
 use ordinaut_schema::{task::ZoneSource, time::Zone};
+use ordinaut_store::Store;
 use ordinaut_telemetry::span;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -14,18 +15,22 @@ use rmcp::{
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, GetPromptRequestParams, GetPromptResponse, Implementation,
         ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+        InitializeRequestParams, InitializeResult, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+        ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, field::Empty, info_span};
 
 use crate::{
     backend::{Backend, READY_TIMEOUT, Services},
+    changes::Changes,
     error::ToolError,
     principal::{Principal, Scope},
     prompts, resources,
+    subscriptions::{self, Session},
     telemetry::Metrics,
     tools,
 };
@@ -36,13 +41,17 @@ mod instructions;
 #[derive(Debug, Clone)]
 pub struct OrdinautServer {
     shared: Arc<Shared>,
+    /// Who listens here: a session's own, never another's.
+    session: Arc<Session>,
     caller: Caller,
+    drain: Option<CancellationToken>,
     revisions: &'static [ProtocolVersion],
 }
 
 #[derive(Debug, Clone)]
 struct Shared {
     backend: Backend,
+    changes: Changes,
     metrics: Metrics,
     instructions: String,
     zones: Zones,
@@ -89,8 +98,11 @@ impl OrdinautServer {
     fn new(backend: Backend, metrics: Metrics, zones: Zones, caller: Caller) -> Self {
         let zone = zones.default_for(caller == Caller::Local).map(|(zone, _)| zone);
         let instructions = instructions::text(zone.as_ref().map(Zone::name));
+        let changes = Changes::new(backend.clone());
+        metrics.watch_followers(changes.clone());
         let shared = Shared {
             backend,
+            changes,
             metrics,
             instructions,
             zones,
@@ -98,7 +110,7 @@ impl OrdinautServer {
             #[cfg(feature = "conformance")]
             fixtures: None,
         };
-        Self { shared: Arc::new(shared), caller, revisions: ProtocolVersion::KNOWN_VERSIONS }
+        Self { shared: Arc::new(shared), session: Arc::default(), caller, drain: None, revisions: ProtocolVersion::KNOWN_VERSIONS }
     }
 
     /// For stdio: every call is the local agent's.
@@ -129,6 +141,18 @@ impl OrdinautServer {
     #[cfg(feature = "conformance")]
     pub(crate) fn fixtures(&self) -> Option<&crate::conformance::Fixtures> {
         self.shared.fixtures.as_ref()
+    }
+
+    /// The same server, whose clients are told when it takes nothing more.
+    #[must_use]
+    pub(crate) fn drained_by(self, drain: CancellationToken) -> Self {
+        Self { drain: Some(drain), ..self }
+    }
+
+    /// The same server for another session, which follows nothing yet and ends with its last clone.
+    #[must_use]
+    pub fn for_session(&self) -> Self {
+        Self { session: Arc::default(), ..self.clone() }
     }
 
     /// The same server for a transport that has no revision after `newest`.
@@ -163,6 +187,14 @@ impl OrdinautServer {
         if principal.may(scope) { Ok(principal) } else { Err(ToolError::scope_missing(scope)) }
     }
 
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.shared.changes
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     pub(crate) fn zones(&self) -> &Zones {
         &self.shared.zones
     }
@@ -170,6 +202,28 @@ impl OrdinautServer {
     /// The services, if they run at this moment.
     pub(crate) fn services_now(&self) -> Option<Services> {
         self.shared.backend.now().ok()
+    }
+
+    /// The store, and who reads it for this request, if it may.
+    ///
+    /// # Errors
+    /// As [`OrdinautServer::principal_with`] and [`OrdinautServer::services`].
+    pub(crate) async fn reader(
+        &self,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(Store, ordinaut_store::Caller), ToolError> {
+        let principal = self.principal_with(context, Scope::TaskRead)?;
+        let store = self.services().await?.store;
+        let agent = principal.agent;
+        Ok((store, ordinaut_store::Caller { agent, ..ordinaut_store::Caller::local(&principal.label) }))
+    }
+
+    /// Ends when this server takes nothing more.
+    pub(crate) async fn drained(&self) {
+        match &self.drain {
+            Some(drain) => drain.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The services behind the tools, waited for.
@@ -183,7 +237,11 @@ impl OrdinautServer {
 
 impl ServerHandler for OrdinautServer {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build())
+        let mut can = ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
+        let resources = can.resources.get_or_insert_default();
+        resources.subscribe = Some(true);
+        resources.list_changed = Some(true);
+        ServerConfig::new(can)
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_server_info(Implementation::new("ordinaut", env!("CARGO_PKG_VERSION")).with_title("Ordinaut"))
             .with_instructions(self.shared.instructions.clone())
@@ -191,6 +249,20 @@ impl ServerHandler for OrdinautServer {
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
         Cow::Borrowed(self.revisions)
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut result = self.negotiate_initialize(&request)?;
+        // Older revisions ask nobody whether they want to hear of lists: each open chat would keep the reader busy.
+        if let Some(resources) = &mut result.capabilities.resources {
+            resources.list_changed = None;
+        }
+        Ok(result)
     }
 
     async fn list_tools(
@@ -245,6 +317,31 @@ impl ServerHandler for OrdinautServer {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         resources::read(self, &request.uri, context).await.map(Into::into)
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        subscriptions::subscribe(self, &request.uri, context).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.session.unsubscribe(&request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(subscriptions::accepted(requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        subscriptions::listen(self, &context).await
     }
 
     async fn list_prompts(

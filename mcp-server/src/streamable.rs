@@ -109,10 +109,11 @@ pub(crate) async fn serve(
     let method = request.method().clone();
     let listens = request.headers().get(METHOD_HEADER).is_some_and(|method| method == LISTEN);
     let server = endpoint.server;
+    // The SDK makes one for each session, and one for each request of revisions that have none.
     #[cfg(not(feature = "conformance"))]
-    let handler = move || Ok(server.clone());
+    let handler = move || Ok(server.for_session());
     #[cfg(feature = "conformance")]
-    let handler = move || Ok(crate::conformance::Handler::new(server.clone()));
+    let handler = move || Ok(crate::conformance::Handler::new(server.for_session()));
     let service = StreamableHttpService::new(handler, view.clone(), endpoint.config);
     let response = service.handle(request).await;
     if let Some(full) = view.refused.get() {
