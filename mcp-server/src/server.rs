@@ -14,8 +14,8 @@ use rmcp::{
     handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, GetPromptRequestParams, GetPromptResponse, Implementation,
-        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        InitializeRequestParams, InitializeResult, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+        InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+        ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
         ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
     },
     service::{RequestContext, SubscriptionContext},
@@ -110,7 +110,13 @@ impl OrdinautServer {
             #[cfg(feature = "conformance")]
             fixtures: None,
         };
-        Self { shared: Arc::new(shared), session: Arc::default(), caller, drain: None, revisions: ProtocolVersion::KNOWN_VERSIONS }
+        Self {
+            shared: Arc::new(shared),
+            session: Arc::default(),
+            caller,
+            drain: None,
+            revisions: ProtocolVersion::KNOWN_VERSIONS,
+        }
     }
 
     /// For stdio: every call is the local agent's.

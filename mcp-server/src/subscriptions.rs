@@ -92,21 +92,20 @@ pub(crate) async fn listen(server: &OrdinautServer, context: &SubscriptionContex
     let agent = server.principal(request).map_err(resources::protocol_error)?.agent;
     let following = server.changes().follow(agent);
     let crowded = |error: TooMany| ErrorData::invalid_params(error.to_string(), None);
+    // It was acknowledged before anything was looked at: what changed in between is in a first update of each.
+    let mut changed = Vec::new();
     for uri in context.accepted().resource_subscriptions.iter().flatten() {
         if let Some((subject, version)) = seen(server, uri, request.clone()).await? {
             following.add(subject, version).map_err(crowded)?;
+            changed.push(subject);
         }
     }
     if context.accepted().resources_list_changed == Some(true) {
         let version = version_of(server, request, Subject::List).await.map_err(resources::protocol_error)?;
         following.add(Subject::List, version.expect("a list always is")).map_err(crowded)?;
+        changed.push(Subject::List);
     }
     loop {
-        let changed = tokio::select! {
-            () = context.cancelled() => return Ok(()),
-            () = server.drained() => return Ok(()),
-            changed = following.next() => changed,
-        };
         for subject in changed {
             let told = match resources::uri(subject) {
                 Some(uri) => context.sink().notify_resource_updated(uri).await,
@@ -117,6 +116,11 @@ pub(crate) async fn listen(server: &OrdinautServer, context: &SubscriptionContex
                 return Ok(());
             }
         }
+        changed = tokio::select! {
+            () = context.cancelled() => return Ok(()),
+            () = server.drained() => return Ok(()),
+            changed = following.next() => changed,
+        };
     }
 }
 

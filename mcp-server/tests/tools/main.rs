@@ -7,6 +7,7 @@ mod create;
 mod isolation;
 mod outcome;
 mod policy;
+mod push;
 mod reading;
 mod rehearse;
 mod rest;
