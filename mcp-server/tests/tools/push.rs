@@ -314,7 +314,6 @@ async fn the_old_transport_is_told_too() {
     assert_eq!(followers(&site).await, 1);
     claim(&site).await;
     assert!(until("notifications/resources/updated").await.contains(&uri));
-    drop((post, until));
     drop(stream);
     until_followers(&site, 0).await;
     site.end([ann]).await;

@@ -62,19 +62,18 @@ pub(super) async fn wait_for_end(
 struct Told {
     message: String,
     times: u32,
-    /// How many steps the run's definition has; asked for once.
-    steps: Option<Option<usize>>,
+    /// How many steps the run's definition has, where that is known.
+    steps: Option<usize>,
 }
 
 impl Told {
     /// Tells a caller who asked for it how far the run is, when that changed.
     async fn tell(&mut self, context: &RequestContext<RoleServer>, desk: &Desk, run: &RunRecord) {
         let Some(token) = context.meta.get_progress_token() else { return };
-        let steps = match self.steps {
-            Some(steps) => steps,
-            None => *self.steps.insert(steps_of(desk, run).await),
-        };
-        let message = message(run, steps);
+        if self.times == 0 {
+            self.steps = steps_of(desk, run).await;
+        }
+        let message = message(run, self.steps);
         if message == self.message {
             return;
         }
