@@ -15,6 +15,7 @@ use tracing::error;
 
 use crate::{
     auth::{Authenticate, Token, Unavailable},
+    config::ServiceUrl,
     principal::{Principal, Scope},
 };
 
@@ -35,6 +36,8 @@ pub enum Stage {
 #[derive(Debug, Clone)]
 pub struct Services {
     pub store: Store,
+    /// Where Redis is, as configured; the embedded set says itself where its own is.
+    pub redis_url: Option<ServiceUrl>,
     /// Where they are this machine's own set.
     pub embedded: Option<Arc<Embedded>>,
 }
@@ -56,7 +59,13 @@ impl Embedded {
 
 impl Services {
     pub fn new(store: Store) -> Self {
-        Self { store, embedded: None }
+        Self { store, redis_url: None, embedded: None }
+    }
+
+    /// The same services, beside a Redis.
+    #[must_use]
+    pub fn with_redis(self, url: Option<ServiceUrl>) -> Self {
+        Self { redis_url: url, ..self }
     }
 
     /// The same services, known to be this machine's own set.

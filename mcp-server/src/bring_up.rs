@@ -30,7 +30,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// Where the services are.
 #[derive(Debug, Clone)]
 pub enum Place {
-    Configured(ServiceUrl),
+    Configured {
+        database: ServiceUrl,
+        /// Without it, subscribers hear of changes a little later.
+        redis: Option<ServiceUrl>,
+    },
     Embedded {
         set: Arc<Embedded>,
         /// The program that supervises the set.
@@ -58,7 +62,7 @@ async fn keep_up_forever(place: &Place, starter: &Starter) -> Result<(), Unusabl
                 info!("the services are up");
                 let services = Services::new(store);
                 starter.tell(Stage::Ready(match place {
-                    Place::Configured(_) => services,
+                    Place::Configured { redis, .. } => services.with_redis(redis.clone()),
                     Place::Embedded { set, .. } => services.embedded(set.clone()),
                 }));
                 lost(place).await;
@@ -94,7 +98,7 @@ impl From<EmbeddedError> for NotUp {
 
 async fn bring_up(place: &Place, starter: &Starter) -> Result<Store, NotUp> {
     match place {
-        Place::Configured(url) => connect(url.expose(), starter).await,
+        Place::Configured { database, .. } => connect(database.expose(), starter).await,
         Place::Embedded { set, ordinaut } => {
             let want = EnsureRunning {
                 layout: &set.layout,

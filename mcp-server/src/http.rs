@@ -85,6 +85,7 @@ impl HttpServer {
             initialize_timeout: config.initialize_timeout,
             keep_alive: config.keep_alive,
         };
+        let server = server.drained_by(drain.clone());
         let sse = SseEndpoint::new(server.clone(), quota.clone(), sse_settings, drain.clone(), in_hand.clone());
         let streamable = StreamableEndpoint::new(
             server,

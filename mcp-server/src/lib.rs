@@ -12,6 +12,7 @@
 //! - [`server`]: the MCP server itself, the same on every transport
 //! - `guide`: how tasks are written, told to models
 //! - `tools`: what an assistant can ask for; `resources`, `prompts`: what it can read, and how a person may begin
+//! - `changes`: what changes, from the event stream and PostgreSQL; `subscriptions`: who asked to be told
 //! - `approvals`: the page behind an approval's link
 //! - [`auth`], [`guard`]: what an HTTP request must show before it reaches a transport
 //! - [`quota`]: how many sessions there may be, and how fast they may be opened
@@ -24,6 +25,7 @@ mod approvals;
 pub mod auth;
 pub mod backend;
 pub mod bring_up;
+mod changes;
 pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -39,6 +41,7 @@ pub mod server;
 pub mod sse;
 pub mod stdio;
 pub mod streamable;
+mod subscriptions;
 pub mod surface;
 pub mod telemetry;
 mod tools;

@@ -109,7 +109,7 @@ async fn serve(config: Config, set: Embedded, transport: &Transport) -> Result<(
     }
     let (starter, backend) = Backend::starting("the services");
     let place = match &config.database_url {
-        Some(url) => Place::Configured(url.clone()),
+        Some(url) => Place::Configured { database: url.clone(), redis: config.redis_url.clone() },
         None => Place::Embedded { set: Arc::new(set), ordinaut: sibling("ordinaut")? },
     };
     let signals = drain_on_signals(drain.clone());

@@ -9,6 +9,7 @@ use rmcp::{
 use serde_json::json;
 
 use crate::{
+    changes::Subject,
     error::ToolError,
     guide,
     server::OrdinautServer,
@@ -106,6 +107,23 @@ pub(crate) async fn read(
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(kind)]))
 }
 
+/// What of a resource can change, by its address.
+pub(crate) fn subject(uri: &str) -> Option<Subject> {
+    let task = uri.strip_prefix(TASKS).and_then(|id| id.parse().ok()).map(Subject::Task);
+    let run = || uri.strip_prefix(RUNS).and_then(|id| id.parse().ok()).map(Subject::Run);
+    // A client that wrote an id in another way would not know its resource again.
+    task.or_else(run).filter(|subject| self::uri(*subject).as_deref() == Some(uri))
+}
+
+/// The address of what changed; a list has none.
+pub(crate) fn uri(subject: Subject) -> Option<String> {
+    match subject {
+        Subject::Task(task) => Some(format!("{TASKS}{task}")),
+        Subject::Run(run) => Some(format!("{RUNS}{run}")),
+        Subject::List => None,
+    }
+}
+
 fn wanted(uri: &str) -> Option<Wanted> {
     let task = uri.strip_prefix(TASKS).map(|id| Wanted::Task(id.to_owned()));
     // A title is for tools: a resource has one address.
@@ -125,7 +143,7 @@ fn about(uri: &str, mut error: ErrorData) -> ErrorData {
 }
 
 /// A resource has no way to be refused but an error of the protocol.
-fn protocol_error(error: ToolError) -> ErrorData {
+pub(crate) fn protocol_error(error: ToolError) -> ErrorData {
     match error {
         ToolError::Refused(refusal) => {
             let message = format!("{}. {}", refusal.message, refusal.next);

@@ -7,6 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use axum::http::request::Parts;
 use ordinaut_schema::{task::ZoneSource, time::Zone};
+use ordinaut_store::Store;
 use ordinaut_telemetry::span;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
@@ -18,18 +19,22 @@ use rmcp::{
         CacheScope, CallToolRequestParams, CallToolResponse, DiscoverResult, GetPromptRequestParams, GetPromptResponse,
         Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
         ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-        ReadResourceResponse, ServerCapabilities, ServerConfig, Tool,
+        ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool,
+        UnsubscribeRequestParams,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, field::Empty, info_span};
 
 use crate::{
     backend::{Backend, READY_TIMEOUT, Services},
+    changes::Changes,
     error::ToolError,
     principal::{Principal, Scope},
     prompts, resources,
+    subscriptions::{self, Session},
     surface::Surface,
     telemetry::Metrics,
     tools::{self, Table},
@@ -41,13 +46,17 @@ mod instructions;
 #[derive(Debug, Clone)]
 pub struct OrdinautServer {
     shared: Arc<Shared>,
+    /// Who listens here: a session's own, never another's.
+    session: Arc<Session>,
     caller: Caller,
+    drain: Option<CancellationToken>,
     revisions: &'static [ProtocolVersion],
 }
 
 #[derive(Debug, Clone)]
 struct Shared {
     backend: Backend,
+    changes: Changes,
     metrics: Metrics,
     zone: Option<String>,
     zones: Zones,
@@ -93,8 +102,11 @@ enum Caller {
 impl OrdinautServer {
     fn new(backend: Backend, metrics: Metrics, zones: Zones, caller: Caller) -> Self {
         let zone = zones.default_for(caller == Caller::Local).map(|(zone, _)| zone);
+        let changes = Changes::new(backend.clone());
+        metrics.watch_followers(changes.clone());
         let shared = Shared {
             backend,
+            changes,
             metrics,
             zone: zone.as_ref().map(|zone| zone.name().to_owned()),
             zones,
@@ -102,7 +114,13 @@ impl OrdinautServer {
             #[cfg(feature = "conformance")]
             fixtures: None,
         };
-        Self { shared: Arc::new(shared), caller, revisions: ProtocolVersion::KNOWN_VERSIONS }
+        Self {
+            shared: Arc::new(shared),
+            session: Arc::default(),
+            caller,
+            drain: None,
+            revisions: ProtocolVersion::KNOWN_VERSIONS,
+        }
     }
 
     /// For stdio: every call is the local agent's.
@@ -140,6 +158,18 @@ impl OrdinautServer {
     #[cfg(feature = "conformance")]
     pub(crate) fn fixtures(&self) -> Option<&crate::conformance::Fixtures> {
         self.shared.fixtures.as_ref()
+    }
+
+    /// The same server, whose clients are told when it takes nothing more.
+    #[must_use]
+    pub(crate) fn drained_by(self, drain: CancellationToken) -> Self {
+        Self { drain: Some(drain), ..self }
+    }
+
+    /// The same server for another session, which follows nothing yet and ends with its last clone.
+    #[must_use]
+    pub fn for_session(&self) -> Self {
+        Self { session: Arc::default(), ..self.clone() }
     }
 
     /// The same server for a transport that has no revision after `newest`.
@@ -194,6 +224,14 @@ impl OrdinautServer {
         self.principal(context).is_ok_and(|principal| self.shared.tools.may_read(&principal, text))
     }
 
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.shared.changes
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     pub(crate) fn zones(&self) -> &Zones {
         &self.shared.zones
     }
@@ -201,6 +239,28 @@ impl OrdinautServer {
     /// The services, if they run at this moment.
     pub(crate) fn services_now(&self) -> Option<Services> {
         self.shared.backend.now().ok()
+    }
+
+    /// The store, and who reads it for this request, if it may.
+    ///
+    /// # Errors
+    /// As [`OrdinautServer::principal_with`] and [`OrdinautServer::services`].
+    pub(crate) async fn reader(
+        &self,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<(Store, ordinaut_store::Caller), ToolError> {
+        let principal = self.principal_with(context, Scope::TaskRead)?;
+        let store = self.services().await?.store;
+        let agent = principal.agent;
+        Ok((store, ordinaut_store::Caller { agent, ..ordinaut_store::Caller::local(&principal.label) }))
+    }
+
+    /// Ends when this server takes nothing more.
+    pub(crate) async fn drained(&self) {
+        match &self.drain {
+            Some(drain) => drain.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The services behind the tools, waited for.
@@ -214,7 +274,11 @@ impl OrdinautServer {
 
 impl ServerHandler for OrdinautServer {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build())
+        let mut can = ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
+        let resources = can.resources.get_or_insert_default();
+        resources.subscribe = Some(true);
+        resources.list_changed = Some(true);
+        ServerConfig::new(can)
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_server_info(Implementation::new("ordinaut", env!("CARGO_PKG_VERSION")).with_title("Ordinaut"))
             .with_instructions(self.instructions(&Principal::with_every_scope()))
@@ -233,6 +297,10 @@ impl ServerHandler for OrdinautServer {
         let mut result = self.negotiate_initialize(&request)?;
         if let Ok(principal) = self.principal(&context) {
             result.instructions = Some(self.instructions(&principal));
+        }
+        // Older revisions ask nobody whether they want to hear of lists: each open chat would keep the reader busy.
+        if let Some(resources) = &mut result.capabilities.resources {
+            resources.list_changed = None;
         }
         Ok(result)
     }
@@ -307,6 +375,31 @@ impl ServerHandler for OrdinautServer {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         resources::read(self, &request.uri, context).await.map(Into::into)
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        subscriptions::subscribe(self, &request.uri, context).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.session.unsubscribe(&request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(subscriptions::accepted(requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        subscriptions::listen(self, &context).await
     }
 
     async fn list_prompts(

@@ -113,7 +113,7 @@ impl SseEndpoint {
 
         let link = Link { outbox, inbox, closing: closing.clone(), broken: broken.clone() };
         self.tasks.spawn(
-            serve(self.server.clone(), link, self.settings.initialize_timeout)
+            serve(self.server.for_session(), link, self.settings.initialize_timeout)
                 .instrument(info_span!("sse_session", agent = %agent)),
         );
 

@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -43,6 +44,9 @@ const SESSION_HEADER: &str = "mcp-session-id";
 const METHOD_HEADER: &str = "mcp-method";
 /// A call whose answer ends when somebody ends it.
 const LISTEN: &str = "subscriptions/listen";
+
+/// How long a listener's stream may take to end in order.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The endpoint `/mcp`.
 #[derive(Debug, Clone)]
@@ -109,10 +113,11 @@ pub(crate) async fn serve(
     let method = request.method().clone();
     let listens = request.headers().get(METHOD_HEADER).is_some_and(|method| method == LISTEN);
     let server = endpoint.server;
+    // The SDK makes one for each session, and one for each request of revisions that have none.
     #[cfg(not(feature = "conformance"))]
-    let handler = move || Ok(server.clone());
+    let handler = move || Ok(server.for_session());
     #[cfg(feature = "conformance")]
-    let handler = move || Ok(crate::conformance::Handler::new(server.clone()));
+    let handler = move || Ok(crate::conformance::Handler::new(server.for_session()));
     let service = StreamableHttpService::new(handler, view.clone(), endpoint.config);
     let response = service.handle(request).await;
     if let Some(full) = view.refused.get() {
@@ -120,7 +125,7 @@ pub(crate) async fn serve(
     }
     let mut response = response.map(Body::new);
     match method {
-        Method::POST if listens => ended_by(response, endpoint.drain),
+        Method::POST if listens => held_until_sent(ended_by(response, endpoint.drain), &endpoint.exchanges),
         Method::POST => held_until_sent(response, &endpoint.exchanges),
         // The session has ended by now; clients take the SDK's 202 for a failure to end it.
         Method::DELETE if response.status() == StatusCode::ACCEPTED => {
@@ -140,12 +145,17 @@ fn is_stream(response: &Response) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
-/// An answer that goes on for as long as somebody listens: nothing that a drain could wait for.
+/// An answer that goes on for as long as somebody listens: a drain waits for its farewell only.
 fn ended_by(response: Response, drain: CancellationToken) -> Response {
     if !is_stream(&response) {
         return response;
     }
-    response.map(|body| Body::from_stream(body.into_data_stream().take_until(drain.cancelled_owned())))
+    // The server says that it ends, and ends the stream; one that does not is cut.
+    let cut = async move {
+        drain.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    };
+    response.map(|body| Body::from_stream(body.into_data_stream().take_until(Box::pin(cut))))
 }
 
 /// A streamed answer counts as in hand until its last byte is taken, so that a drain can wait for it.
@@ -283,7 +293,7 @@ mod tests {
         ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_drain_ends_who_only_listens() {
         let drain = CancellationToken::new();
         let mut stream = ended_by(endless(), drain.clone()).into_body().into_data_stream();

@@ -9,7 +9,7 @@ use opentelemetry::{
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 
-use crate::quota::Quota;
+use crate::{changes::Changes, quota::Quota};
 
 /// Why nothing can be counted.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,16 @@ impl Metrics {
             .u64_observable_gauge("ordinaut_mcp_sessions")
             .with_description("Sessions open on HTTP")
             .with_callback(move |gauge| gauge.observe(quota.open() as u64, &[]))
+            .build();
+    }
+
+    /// Reports how many follow changes at this moment.
+    pub(crate) fn watch_followers(&self, changes: Changes) {
+        self.provider
+            .meter("ordinaut_mcp")
+            .u64_observable_gauge("ordinaut_mcp_subscribers")
+            .with_description("Sessions and calls that follow changes of tasks or runs")
+            .with_callback(move |gauge| gauge.observe(changes.followers() as u64, &[]))
             .build();
     }
 

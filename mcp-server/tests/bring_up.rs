@@ -18,7 +18,7 @@ async fn the_services_are_up_once_the_database_answers() {
     let database = testing::database().await;
     let (starter, backend) = Backend::starting("the services");
     let drain = CancellationToken::new();
-    let place = Place::Configured(ServiceUrl::new(&database.url));
+    let place = Place::Configured { database: ServiceUrl::new(&database.url), redis: None };
     let call = async {
         let Services { store, .. } = backend.ready(PATIENCE).await.unwrap();
         let now = store.now().await.unwrap();

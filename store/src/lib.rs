@@ -9,7 +9,7 @@
 //! - due: [`planning`] (occurrences become runs), [`admission`] (keys), `duplicates`, [`budgets`],
 //!   [`claims`] (runs become attempts)
 //! - done: [`journal`], [`conclusions`], [`recovery`], `waking` (parked runs)
-//! - told: [`outbox`], [`wakeups`], [`escalations`], `audit`; `afterwards`, what is left to do after a commit
+//! - told: [`outbox`], [`wakeups`], [`escalations`], [`versions`], `audit`; `afterwards`, what is left to do after a commit
 //! - kept: [`retention`], [`executors`], `migrations`, `restored` (rows of another cluster)
 //! - served: [`embedded`], the private PostgreSQL and Redis; `testing`, fresh databases for tests
 
@@ -46,6 +46,7 @@ mod skips;
 pub mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod versions;
 pub mod wakeups;
 mod waking;
 

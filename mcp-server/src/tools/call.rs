@@ -18,6 +18,7 @@ use rmcp::{
 
 use crate::{
     backend::{Embedded, Services},
+    changes::Following,
     error::ToolError,
     principal::{Principal, Scope},
     server::{OrdinautServer, Zones},
@@ -120,6 +121,11 @@ impl Call {
     /// The caller as people are told of it: its agent, and through what it came.
     pub(super) fn who(&self) -> String {
         self.principal.as_ref().map_or_else(String::new, |it| format!("{}/{}", it.name, it.label))
+    }
+
+    /// A follower of what changes, who sees what the caller sees.
+    pub(super) fn follow(&self, desk: &Desk) -> Following {
+        self.server.changes().follow(desk.caller.agent)
     }
 
     pub(super) fn clock(&self) -> Clock {

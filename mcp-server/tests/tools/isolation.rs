@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use ordinaut_mcp::{
     backend::{Backend, Services, Stage, Starter},
-    config::Mcp,
+    config::{Mcp, ServiceUrl},
     http::{HttpServer, Parts},
     server::OrdinautServer,
     telemetry::Metrics,
 };
-use ordinaut_schema::action::Grants;
+use ordinaut_schema::{action::Grants, id::AgentId};
 use ordinaut_store::testing::{Database, Fixture};
 use rmcp::{
     RoleClient, ServiceExt as _,
@@ -26,17 +26,22 @@ pub(crate) struct Site {
     pub(crate) store: Fixture,
     pub(crate) url: String,
     pub(crate) http: reqwest::Client,
-    serving: JoinHandle<()>,
-    drain: CancellationToken,
+    pub(crate) serving: JoinHandle<()>,
+    pub(crate) drain: CancellationToken,
     _starter: Starter,
     _database: Database,
 }
 
 impl Site {
     pub(crate) async fn start() -> Self {
+        Self::start_beside(None).await
+    }
+
+    /// With a Redis where events come from.
+    pub(crate) async fn start_beside(redis: Option<String>) -> Self {
         let (store, database) = Fixture::fresh().await;
         let (starter, backend) = Backend::starting("the fixture");
-        starter.tell(Stage::Ready(Services::new(store.mcp.clone())));
+        starter.tell(Stage::Ready(Services::new(store.mcp.clone()).with_redis(redis.map(ServiceUrl::new))));
         let metrics = Metrics::new().unwrap();
         let drain = CancellationToken::new();
         let server = OrdinautServer::guarded(backend.clone(), metrics.clone(), chisinau());
@@ -52,11 +57,22 @@ impl Site {
     }
 
     pub(crate) async fn agent(&self, name: &str, scopes: &[&str]) -> RunningService<RoleClient, ()> {
+        let (_agent, token) = self.add(name, scopes).await;
+        ().serve(self.transport(token)).await.unwrap()
+    }
+
+    /// The way in of whoever has a token.
+    pub(crate) fn transport(&self, token: String) -> StreamableHttpClientTransport<reqwest::Client> {
+        let config = StreamableHttpClientTransportConfig::with_uri(self.url.clone()).auth_header(token);
+        StreamableHttpClientTransport::with_client(self.http.clone(), config)
+    }
+
+    /// Another agent, and its token.
+    pub(crate) async fn add(&self, name: &str, scopes: &[&str]) -> (AgentId, String) {
         let scopes: Vec<_> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
         let added = self.store.executor.add_agent(name, Some("Asia/Tokyo"), &Grants::default(), &scopes, None).await;
-        let (_agent, token) = added.unwrap();
-        let config = StreamableHttpClientTransportConfig::with_uri(self.url.clone()).auth_header(token.text);
-        ().serve(StreamableHttpClientTransport::with_client(self.http.clone(), config)).await.unwrap()
+        let (agent, token) = added.unwrap();
+        (agent, token.text)
     }
 
     pub(crate) async fn end(self, clients: impl IntoIterator<Item = RunningService<RoleClient, ()>>) {

@@ -8,6 +8,7 @@ mod isolation;
 mod matrix;
 mod outcome;
 mod policy;
+mod push;
 mod reading;
 mod rehearse;
 mod rest;

@@ -174,7 +174,7 @@ pub(super) fn read_run(given: &mut Arguments) -> Option<RunId> {
 /// The answer about a run that was asked for, after its end where the caller waits.
 async fn asked(call: &Call, desk: &Desk, run: RunId, outcome: &str, wait: Option<u32>) -> Result<Answer, StoreError> {
     let patience = Duration::from_secs(u64::from(wait.unwrap_or(0)));
-    let record = wait_for_end(&call.context, desk, run, patience).await?;
+    let record = wait_for_end(call, desk, run, patience).await?;
     let zone = zone_of(desk, &record).await;
     if record.state.is_terminal() {
         return Ok(ended_answer(Answer::new().with("outcome", outcome), &record, &zone));
