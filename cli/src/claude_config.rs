@@ -46,10 +46,10 @@ enum Client {
 
 /// The whole file for a Claude Desktop that has no other server; otherwise the inner entry is what to add.
 pub(crate) fn entry(mcp: &Path) -> Value {
-    whole(json!({ "command": mcp, "args": ["stdio"] }))
+    whole(&json!({ "command": mcp, "args": ["stdio"] }))
 }
 
-fn whole(entry: Value) -> Value {
+fn whole(entry: &Value) -> Value {
     json!({ "mcpServers": { "ordinaut": entry } })
 }
 
@@ -94,7 +94,7 @@ pub(crate) async fn claude_config(config: &Config, options: &ClaudeConfig, out: 
 fn print(config: &Config, client: Client, out: Out) -> Result<(), Failure> {
     // JSON for people as well: it is what they paste.
     if client == Client::Remote {
-        out.json(&whole(remote(&config.public_url)))?;
+        out.json(&whole(&remote(&config.public_url)))?;
         note("ordinaut: `ordinaut agent add <name>` makes the token that goes in the place of <token>");
         return Ok(());
     }
