@@ -25,7 +25,7 @@ demo *arguments: packages build
 [doc("The whole suite: what CI runs, no more, no less")]
 [group("check")]
 [no-exit-message]
-test: packages check build
+test: packages begin-clients check build
     @sh scripts/run-tests
 
 [doc("A year of nights against a real server whose clock is moved: a minute, and not part of `test`")]
@@ -40,6 +40,17 @@ year: packages build
 [no-exit-message]
 evals *arguments: packages
     @sh scripts/evals {{ arguments }}
+
+[doc("Every MCP client that people use goes a round against the programs: create, run, read, cancel")]
+[group("check")]
+[no-exit-message]
+clients: packages build
+    @sh scripts/clients
+
+# Fetched while the compiler works.
+[private]
+begin-clients:
+    @ORDINAUT_REQUIRE_CLIENTS="${ORDINAUT_REQUIRE_CLIENTS:-${CI:+1}}" sh scripts/clients begin
 
 [doc("All that can be judged without running anything: format, lints, dependencies")]
 [group("check")]

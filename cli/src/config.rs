@@ -35,6 +35,8 @@ pub(crate) struct Config {
     /// Where people reach `ordinaut-mcp http`, for the links they are given: `ORDINAUT_PUBLIC_URL`, or as `public_url` in
     /// the file; by default, where it listens on this machine.
     pub(crate) public_url: String,
+    /// Claude Desktop's file, where this user has a home.
+    pub(crate) claude_desktop: Option<PathBuf>,
     /// This program.
     pub(crate) ordinaut: PathBuf,
     /// Every variable of ours that is set, for `doctor`.
@@ -105,6 +107,7 @@ impl Config {
             layout,
             units: ServiceUnits::from_lookup(nix::unistd::geteuid().as_raw(), lookup),
             file_exists: settings.is_some(),
+            claude_desktop: claude_desktop(lookup),
             ordinaut,
             variables: ours(variables),
         })
@@ -133,6 +136,17 @@ fn address_of_mcp(variable: Option<OsString>, settings: Option<&toml::Table>) ->
     let address = variable.and_then(|address| address.into_string().ok()).or_else(|| named("listen"));
     let address = address.unwrap_or_else(|| format!("127.0.0.1:{DEFAULT_MCP_PORT}"));
     format!("{address}{}", named("base_path").unwrap_or_default().trim_end_matches('/'))
+}
+
+/// Where Claude Desktop keeps its configuration.
+fn claude_desktop(lookup: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let home = lookup("HOME").map(PathBuf::from);
+    let directory = if cfg!(target_os = "macos") {
+        home.map(|home| home.join("Library/Application Support"))
+    } else {
+        lookup("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.map(|home| home.join(".config")))
+    };
+    directory.map(|directory| directory.join("Claude/claude_desktop_config.json"))
 }
 
 fn ours(variables: &BTreeMap<OsString, OsString>) -> BTreeMap<String, String> {

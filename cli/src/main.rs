@@ -112,8 +112,8 @@ enum Command {
     /// Credentials that steps and the configuration name, and only a call that needs them gets
     #[command(subcommand)]
     Secret(secret::Secret),
-    /// Print the entry for Claude Desktop's configuration
-    ClaudeConfig,
+    /// Print the entry for Claude Desktop's configuration, Claude Code's or another chat's, or put it there
+    ClaudeConfig(claude_config::ClaudeConfig),
     /// Judge this installation: what is configured, what answers, and what to do about the rest
     Doctor,
     /// Supervise the embedded set (started by the first chat)
@@ -180,7 +180,7 @@ async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode
         Command::Channel(verb) => channel::channel(&config, agent, &verb, out).await?,
         Command::Llm(verb) => llm::llm(&config, agent, &verb, out).await?,
         Command::Server(verb) => server::server(&config, agent, &verb, out).await?,
-        Command::ClaudeConfig => claude_config::claude_config(&config, out)?,
+        Command::ClaudeConfig(options) => claude_config::claude_config(&config, &options, out).await?,
         Command::Doctor => return doctor::doctor(&config, out).await,
         Command::Next(_) | Command::Supervise => unreachable!("seen to before arguments are parsed"),
     }

@@ -5,6 +5,7 @@
 //! before they warn that nothing starts the set again.
 
 mod manager;
+mod offer;
 mod unit;
 
 use std::fs;
@@ -21,6 +22,8 @@ use crate::{
     failure::{Exit, Failure},
     out::{Out, note},
 };
+
+pub(crate) use offer::offer;
 
 /// The executor's drain, and the servers' after it.
 const STOP_LIMIT: Duration = Duration::from_secs(90);

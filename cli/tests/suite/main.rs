@@ -8,6 +8,7 @@
 )]
 
 mod approve;
+mod claude_config;
 mod commands;
 mod configuration;
 mod demo;
