@@ -123,6 +123,8 @@ struct Looked {
     text: Option<String>,
     /// Said once, not at every look.
     fault: Option<String>,
+    /// Other servers than before are in the file, and those that are new are not asked for their tools yet.
+    adopted: bool,
 }
 
 /// Performs `<server>.<tool>`.
@@ -212,10 +214,17 @@ impl McpTools {
     /// names them. A server that does not start says so in the log.
     pub async fn survey(&self) {
         self.look(true).await;
+        self.see_unseen().await;
+    }
+
+    /// Starts those that nobody has seen yet. Whom it starts is decided now, not when the answer is awaited.
+    fn see_unseen(&self) -> impl Future<Output = ()> + Send + 'static {
         let unseen: Vec<_> =
             self.lock().connections.values().filter(|it| !self.shared.catalogue.has(&it.name)).cloned().collect();
-        // Each start has its own time limit; a failure is logged by the connection.
-        futures_util::future::join_all(unseen.iter().map(Connection::live)).await;
+        async move {
+            // Each start has its own time limit; a failure is logged by the connection.
+            futures_util::future::join_all(unseen.iter().map(Connection::live)).await;
+        }
     }
 
     /// Keeps up with the file and notices crashes, until `stop`; then ends all servers.
@@ -224,6 +233,11 @@ impl McpTools {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.look(true).await;
+            if std::mem::take(&mut self.looked.lock().await.adopted) {
+                // Beside this loop: a server that hangs in its handshake holds nothing up.
+                let (unseen, stop) = (self.see_unseen(), stop.clone());
+                self.shared.tasks.spawn(async move { stop.run_until_cancelled(unseen).await });
+            }
             let connections: Vec<_> = self.lock().connections.values().cloned().collect();
             for connection in connections {
                 connection.sweep();
@@ -273,7 +287,10 @@ impl McpTools {
             return;
         }
         match servers::parse(&text) {
-            Ok(entries) => self.adopt(entries),
+            Ok(entries) => {
+                self.adopt(entries);
+                looked.adopted = true;
+            }
             // Someone may be in the middle of editing it: what was read before stands.
             Err(error) => warn!(path = %file.display(), "the file of MCP servers cannot be used: {error}"),
         }
@@ -308,6 +325,8 @@ impl McpTools {
             connection.retire();
             self.shared.catalogue.remove(&name);
         }
+        // Which servers there are is published, too.
+        self.shared.catalogue.changed();
         info!(servers = pool.connections.len(), "MCP servers: {:?}", pool.connections.keys().collect::<Vec<_>>());
     }
 

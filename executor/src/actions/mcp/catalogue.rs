@@ -98,14 +98,19 @@ impl Catalogue {
     pub(super) fn put(&self, server: &str, tools: &[SeenTool]) {
         let previous = self.lock().insert(server.to_owned(), tools.to_vec());
         if previous.as_deref() != Some(tools) {
-            self.changes.send_modify(|changes| *changes += 1);
+            self.changed();
         }
     }
 
     pub(super) fn remove(&self, server: &str) {
         if self.lock().remove(server).is_some() {
-            self.changes.send_modify(|changes| *changes += 1);
+            self.changed();
         }
+    }
+
+    /// Something is to be published again.
+    pub(super) fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     pub(super) fn all(&self) -> Vec<SeenTool> {

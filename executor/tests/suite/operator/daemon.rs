@@ -46,6 +46,22 @@ fn manual(with: &Value) -> Value {
 }
 
 #[tokio::test]
+async fn a_server_that_is_added_while_an_executor_runs_is_known_soon_and_gone_soon() {
+    let (house, servers) = (House::new().await, File::new());
+    let _executor = house.executor_with(&[("ORDINAUT_MCP_SERVERS", servers.path().to_str().unwrap())]).await;
+    let knows =
+        async |tool: &str| house.store.catalogue(&Caller::local("test")).await.unwrap().tools.contains_key(tool);
+    assert!(!knows("hub.get_weather").await);
+
+    let entry = json!({ "command": env!("CARGO_BIN_EXE_ordinaut-example-server") });
+    servers.write(&json!({ "mcpServers": { "hub": entry } }).to_string());
+    eventually("the server's tools are known", async || knows("hub.get_weather").await.then_some(())).await;
+
+    servers.write(&json!({ "mcpServers": {} }).to_string());
+    eventually("the server is gone", async || (!knows("hub.get_weather").await).then_some(())).await;
+}
+
+#[tokio::test]
 async fn an_edit_of_the_file_is_in_force_soon() {
     let (house, endpoint, file) = (House::new().await, Endpoint::open().await, File::new());
     let _executor = house.executor_reading(&file.0, &[]).await;
