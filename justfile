@@ -69,7 +69,6 @@ fmt-check:
 [group("check")]
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
-    cargo clippy --package ordinaut-mcp --all-targets --features conformance --locked -- -D warnings
 
 [doc("Licences, bans and sources of dependencies, when cargo-deny is installed")]
 [group("check")]

@@ -73,7 +73,8 @@ pub(crate) fn first_fixed(
             best = Some(at);
             limit = at + offset_at(zone, at);
         }
-        if best.is_some() && shift != Some(DstShift::Gap) {
+        // Not by one that is over: a shifted time ahead of it may be the best so far, and others come before that.
+        if at > after && shift != Some(DstShift::Gap) {
             break;
         }
         civil = found + 1;

@@ -13,6 +13,21 @@ fn parse(kind: ScheduleKind, expr: &str, zone: Option<&Zone>) -> Result<Schedule
 }
 
 #[test]
+fn a_time_shifted_past_later_ones_hides_none_of_them() {
+    // The clock goes from 02:00 to 02:30: 02:20 is shifted to 02:50, past two times that the clock does show.
+    let zone = Zone::find("Australia/Lord_Howe").unwrap();
+    for (kind, expr) in [
+        (ScheduleKind::Cron, "0,20,35,40 2 * * *"),
+        (ScheduleKind::Rrule, "DTSTART:20200101T000000\nRRULE:FREQ=DAILY;BYHOUR=2;BYMINUTE=0,20,35,40"),
+    ] {
+        let schedule = parse(kind, expr, Some(&zone)).unwrap();
+        let upcoming = schedule.upcoming("2026-10-03T12:00:00Z".parse().unwrap(), None, 4).unwrap();
+        let local: Vec<_> = upcoming.iter().map(|it| &it.local[11..16]).collect();
+        assert_eq!(local, ["02:30", "02:35", "02:40", "02:50"], "{expr}");
+    }
+}
+
+#[test]
 fn a_preview_warns_of_each_occurrence_that_daylight_saving_moved() {
     let zone = Zone::find("Europe/Chisinau").unwrap();
     for (kind, expr) in
