@@ -82,6 +82,7 @@ deny:
 [group("check")]
 [no-exit-message]
 conformance: packages
+    cargo clippy --package ordinaut-mcp --all-targets --features conformance --locked -- -D warnings
     @sh scripts/conformance
 
 # Not part of `test`: what it says depends on the day, not on the commit.
