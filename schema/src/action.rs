@@ -12,7 +12,7 @@ pub mod parking;
 mod pin;
 mod price;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -78,8 +78,37 @@ pub struct Offered {
     pub default_model: Option<String>,
     /// Of `shell.exec`, with what each runs.
     pub commands: BTreeMap<String, String>,
+    /// What of a step those commands take, where whoever published them said so.
+    pub takes: BTreeMap<String, Takes>,
     /// Names only, with the hosts that each may be sent to.
     pub secrets: BTreeMap<String, Vec<String>>,
+}
+
+/// What a command takes from the step that runs it, beside its id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Takes {
+    pub args: bool,
+    pub stdin: bool,
+}
+
+impl Takes {
+    /// The field of a step's input that the command does not take; no arguments are none.
+    pub fn refuses(self, with: &Value) -> Option<&'static str> {
+        let is_given =
+            |field: &str| with.get(field).is_some_and(|given| !given.is_null() && *given != Value::Array(vec![]));
+        [("args", self.args), ("stdin", self.stdin)]
+            .into_iter()
+            .find(|(field, is_taken)| !is_taken && is_given(field))
+            .map(|(field, _)| field)
+    }
+}
+
+/// Why a command is not given what it does not take.
+pub fn not_taken(id: &str, field: &str) -> String {
+    format!(
+        "the command `{id}` takes no `{field}` from steps; the operator allows it with `{field} = true` in \
+         `[shell.{id}]` of ordinaut.toml"
+    )
 }
 
 /// What an agent's steps may use. A new HTTP agent has none of it: actions that need nothing of the operator's, only.
@@ -209,7 +238,9 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
     let message = match server {
         _ if !siblings.is_empty() => format!("there is no action `{uses}`; there are {}", siblings.join(", ")),
         Some(server) => format!(
-            "there is no action `{uses}` and no MCP server `{server}`; `list_actions` shows what a step may use"
+            "there is no action `{uses}` and no MCP server `{server}`: {}. A person adds one with `ordinaut server add`; \
+             `list_actions` shows what a step may use",
+            servers(catalogue)
         ),
         None => format!("there is no action `{uses}`; write `<family>.<action>`, such as `http.get`"),
     };
@@ -218,6 +249,16 @@ fn unknown(uses: &str, path: &str, catalogue: &Catalogue) -> Fault {
         Some(meant) => fault.suggest(meant),
         None => fault,
     }
+}
+
+/// The MCP servers that there are, whether they were seen yet or not.
+fn servers(catalogue: &Catalogue) -> String {
+    let seen = catalogue.tools.keys().filter_map(|name| split_tool(name)).map(|(server, _)| server);
+    let all: BTreeSet<&str> = seen.chain(catalogue.unseen_servers.iter().map(String::as_str)).collect();
+    if all.is_empty() {
+        return "none is configured".to_owned();
+    }
+    format!("there is {}", all.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// The action that is meant by a name that none has: one that is near, or that does what the name says.

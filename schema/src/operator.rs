@@ -89,12 +89,14 @@ impl Operator {
         let models = self.models.iter().map(|(name, model)| (name.clone(), model.model.clone()));
         let tariffs = self.models.iter().filter_map(|(name, model)| Some((name.clone(), model.tariff()?)));
         let commands = self.commands.iter().map(|(id, command)| (id.clone(), command.about()));
+        let takes = self.commands.iter().map(|(id, command)| (id.clone(), command.takes()));
         Offered {
             channels: channels.collect(),
             models: models.collect(),
             tariffs: tariffs.collect(),
             default_model: self.default_model.clone(),
             commands: commands.collect(),
+            takes: takes.collect(),
             ..Offered::default()
         }
     }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    action::Catalogue,
+    action::{Catalogue, data},
     budget::Cost,
     fault::Faults,
     limits::Limits,
@@ -147,6 +147,8 @@ text_enum! {
         Machine = "machine",
         /// `ORDINAUT_TIMEZONE`.
         Configuration = "configuration",
+        /// Nobody knew one, and the person who was asked named it.
+        Person = "person",
         /// The schedule needs none.
         NotNeeded = "not_needed",
     }
@@ -248,6 +250,11 @@ impl TaskSpec {
     /// Every step, `on_failure` last.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         pipeline::steps(&self.pipeline).chain(&self.on_failure)
+    }
+
+    /// Whether all it does is compute: no step reaches out of the engine, in `on_failure` neither.
+    pub fn is_pure(&self) -> bool {
+        self.steps().all(|step| data::is_pure(&step.uses))
     }
 
     /// Nothing but the defaults of a kind of schedule: what a definition that leaves them out means.

@@ -12,6 +12,11 @@ use crate::{
 /// step returned must not become an expression.
 const EXPRESSIONS: [&str; 2] = ["expr", "that"];
 
+/// Whether the engine itself computes steps of that action, from pinned inputs.
+pub fn is_pure(uses: &str) -> bool {
+    uses.starts_with("data.")
+}
+
 /// Renders the `with` of any step.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use crate::{
     template::has_template,
 };
 
-use super::{Catalogue, Grants, split_tool};
+use super::{Catalogue, Grants, not_taken, split_tool};
 
 /// One thing of the operator's that a step uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub fn needs_grants(uses: &str) -> bool {
 ///
 /// # Errors
 /// `not_configured`, with what exists and the command for the person; `not_granted`.
-pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue) -> Result<(), Fault> {
+pub(crate) fn judge(uses: &str, with: &Value, with_path: &str, catalogue: &Catalogue) -> Result<(), Fault> {
     let Some(need) = need(uses, with) else { return Ok(()) };
     let offered = &catalogue.offered;
     let (field, exists, names, command): (_, bool, Vec<&str>, _) = match &need {
@@ -112,7 +112,7 @@ pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue)
             "a `[shell.<id>]` table in ordinaut.toml",
         ),
     };
-    let path = child(path, field);
+    let path = child(with_path, field);
     if !exists {
         let known =
             if names.is_empty() { "none is configured".to_owned() } else { format!("there is {}", names.join(", ")) };
@@ -134,6 +134,11 @@ pub(crate) fn judge(uses: &str, with: &Value, path: &str, catalogue: &Catalogue)
     };
     if !catalogue.grants.allow(&meant) {
         return Err(not_granted(&meant, path, catalogue));
+    }
+    if let Need::Command(id) = &meant
+        && let Some(field) = offered.takes.get(id).and_then(|takes| takes.refuses(with))
+    {
+        return Err(Fault::new(child(with_path, field), FaultCode::NotConfigured, not_taken(id, field)));
     }
     Ok(())
 }
@@ -162,7 +167,7 @@ impl Grants {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::Takes, *};
 
     #[test]
     fn what_a_template_has_yet_to_say_is_not_needed_yet() {
@@ -186,6 +191,35 @@ mod tests {
         assert_eq!(refused.code, FaultCode::NotGranted);
         assert!(refused.message.contains("the model `big`"), "{refused}");
         judge("llm.generate", &json!({"instruction": "x", "model": "small"}), "$", &catalogue).unwrap();
+    }
+
+    #[test]
+    fn a_command_is_given_only_what_the_operator_lets_it_take() {
+        let mut catalogue = Catalogue {
+            offered: super::super::Offered {
+                commands: [("sort".to_owned(), "Sorts".to_owned())].into(),
+                takes: [("sort".to_owned(), Takes { args: true, stdin: false })].into(),
+                ..Default::default()
+            },
+            grants: Grants { commands: vec!["sort".to_owned()], ..Grants::default() },
+            ..Catalogue::default()
+        };
+        let asked = |with: Value, catalogue: &Catalogue| judge("shell.exec", &with, "$.with", catalogue);
+        asked(json!({"command": "sort", "args": ["-r"]}), &catalogue).unwrap();
+        for given in [json!("b\na"), json!("${params.lines}")] {
+            let refused = asked(json!({"command": "sort", "stdin": given}), &catalogue).unwrap_err();
+            assert_eq!((refused.path.as_str(), refused.code), ("$.with.stdin", FaultCode::NotConfigured));
+            assert!(refused.message.contains("`stdin = true` in `[shell.sort]`"), "{refused}");
+        }
+        catalogue.offered.takes.insert("sort".to_owned(), Takes::default());
+        asked(json!({"command": "sort", "args": []}), &catalogue).unwrap();
+        assert_eq!(
+            asked(json!({"command": "sort", "args": "${params.a}"}), &catalogue).unwrap_err().path,
+            "$.with.args"
+        );
+        // An executor one version back did not say what it takes: the call decides.
+        catalogue.offered.takes.clear();
+        asked(json!({"command": "sort", "args": ["-r"]}), &catalogue).unwrap();
     }
 
     #[test]

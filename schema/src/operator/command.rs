@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
-use crate::{fault::FaultCode, fields::Fields};
+use crate::{action::Takes, fault::FaultCode, fields::Fields};
 
 const LEAST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_hours(1);
@@ -25,6 +25,11 @@ pub struct Command {
 }
 
 impl Command {
+    /// What a step may add to it.
+    pub fn takes(&self) -> Takes {
+        Takes { args: self.args, stdin: self.stdin }
+    }
+
     /// What definitions are told of it: the operator's sentence, else the program's name, and what a step may add.
     /// Arguments may be private.
     pub(super) fn about(&self) -> String {
