@@ -1,4 +1,6 @@
--- $1 executor, $2 limit, $3 lease in seconds, $4 low-water mark. Needs index due_work_ready_idx.
+-- $1 executor, $2 limit, $3 lease in seconds, $4 low-water mark, $5 from how many crashes in a row a run is a suspect,
+-- $6 how many suspects at most, $7 how many more where all that is pending is pure. Needs due_work_ready_idx,
+-- due_work_suspect_idx and due_work_effects_idx.
 -- RETURNING has no order: the caller sorts by rank. Fewer rows than asked is not an empty queue.
 -- By ctid: joined by key, 500 rows become a scan of the whole queue (48k/s against 88k/s).
 -- What a run was woken for before its claim, its attempt sees: only what comes after it is owed a wake.
@@ -17,13 +19,43 @@ where ctid = any (array(
     from due_work as ready
     where ready.state = 'pending'
       and ready.rank >= $4
+      and (ready.crashes_in_row < $5 or ready.run_id = any (array(
+          select suspect.run_id
+          from due_work as suspect
+          where suspect.state = 'pending'
+            and suspect.crashes_in_row > 0
+            and suspect.crashes_in_row >= $5
+            and not exists (
+                select
+                from gate
+                where gate.agent_id in (suspect.agent_id, '00000000-0000-0000-0000-000000000000')
+            )
+          order by suspect.rank, suspect.run_id
+          limit $6
+      )))
       and not exists (
           select
           from gate
           where gate.agent_id in (ready.agent_id, '00000000-0000-0000-0000-000000000000')
       )
     order by ready.rank, ready.run_id
-    limit (select $2::bigint from set_config('synchronous_commit', 'off', true))
+    limit (
+        select $2::bigint + case
+            when exists (
+                select
+                from due_work as other
+                where other.state = 'pending'
+                  and not other.pure
+                  and not exists (
+                      select
+                      from gate
+                      where gate.agent_id in (other.agent_id, '00000000-0000-0000-0000-000000000000')
+                  )
+            ) then 0
+            else $7::bigint
+        end
+        from set_config('synchronous_commit', 'off', true)
+    )
     for no key update skip locked
 ))
 returning
@@ -35,6 +67,7 @@ returning
     attempt,
     failures,
     crashes,
+    crashes_in_row,
     rank,
     trigger,
     occurrence_key,

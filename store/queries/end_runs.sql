@@ -14,21 +14,19 @@ gone as (
     delete from due_work
     using given
     where due_work.run_id = given.run_id
-    returning due_work.*
+    returning due_work.*, given.state as ended, given.error, given.output, given.steps
 ),
 
 unjournaled as (
     delete from step_journal
-    using given
-    where step_journal.run_id = given.run_id
+    where run_id = any ($1)
 ),
 
 closed as (
     update approval
     set state = 'closed'
-    from given
-    where approval.run_id = given.run_id
-      and approval.state = 'waiting'
+    where run_id = any ($1)
+      and state = 'waiting'
 ),
 
 kept as (
@@ -38,12 +36,12 @@ kept as (
         steps
     )
     select
-        gone.run_id, gone.shard, gone.agent_id, gone.task_id, gone.revision, given.state, gone.trigger, gone.occurrence_key,
+        gone.run_id, gone.shard, gone.agent_id, gone.task_id, gone.revision, gone.ended, gone.trigger, gone.occurrence_key,
         gone.occurrence_at, gone.root_run_id, gone.retry_of, gone.cause_depth, gone.event, gone.params, gone.pinned,
-        gone.attempt, gone.failures + (given.state = 'failed')::integer, gone.crashes, gone.planned_at, gone.started_at,
-        clock_timestamp(), given.error, given.output, case when given.steps = '[]' then journaled_steps(gone.run_id) else given.steps end
+        gone.attempt, gone.failures + (gone.ended = 'failed')::integer, gone.crashes, gone.planned_at, gone.started_at,
+        clock_timestamp(), gone.error, gone.output,
+        case when gone.steps = '[]' then journaled_steps(gone.run_id) else gone.steps end
     from gone
-    join given on given.run_id = gone.run_id
 )
 
 select substr(gone.occurrence_key, 3, 36)::uuid as "parent_run_id!"

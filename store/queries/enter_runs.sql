@@ -7,11 +7,11 @@ with entering as (
         $1::uuid [], $2::smallint [], $3::uuid [], $4::uuid [], $5::integer [], $6::text [], $7::timestamptz [],
         $8::smallint [], $9::text [], $10::text [], $11::timestamptz [], $12::uuid [], $13::uuid [], $14::smallint [],
         $15::jsonb [], $16::jsonb [], $17::jsonb [], $18::boolean [], $19::text [], $20::integer [], $21::boolean [],
-        $22::bigint []
+        $22::boolean [], $23::bigint []
     ) as given (
         run_id, shard, agent_id, task_id, revision, state, due_at, priority, trigger, occurrence_key, occurrence_at,
         root_run_id, retry_of, cause_depth, event, params, pinned, serial, concurrency_key, concurrency_limit,
-        ignores_waiting, reserved
+        ignores_waiting, pure, reserved
     )
 ),
 
@@ -35,7 +35,7 @@ queues as materialized (
 insert into due_work (
     run_id, shard, agent_id, task_id, revision, state, rank, priority, trigger, occurrence_key, occurrence_at,
     root_run_id, retry_of, cause_depth, event, params, pinned, serial, concurrency_key, concurrency_limit,
-    ignores_waiting, reserved_cost
+    ignores_waiting, pure, reserved_cost
 )
 select
     entry.run_id,
@@ -66,6 +66,7 @@ select
     entry.concurrency_key,
     entry.concurrency_limit,
     entry.ignores_waiting,
+    entry.pure,
     entry.reserved::numeric / 1000000000
 from entering as entry
 join queues on queues.agent_id = entry.agent_id

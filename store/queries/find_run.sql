@@ -3,7 +3,15 @@
 select
     found.id as "id!",
     found.task_id as "task_id!",
-    task.title as "title!",
+    (select task.title from task where task.id = found.task_id) as "title!",
+    (
+        select task_revision.definition ->> 'timezone'
+        from task
+        join task_revision
+            on task_revision.task_id = task.id
+           and task_revision.revision = task.revision
+        where task.id = found.task_id
+    ) as timezone,
     found.revision as "revision!",
     found.state as "state!",
     found.skip_reason,
@@ -76,4 +84,3 @@ from (
     where id = $2
       and agent_id = $1
 ) as found
-join task on task.id = found.task_id

@@ -26,6 +26,7 @@ use crate::{
 
 /// A run about to enter `due_work`.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "a row, column by column")]
 pub(crate) struct NewRun {
     pub(crate) id: RunId,
     pub(crate) shard: Shard,
@@ -49,6 +50,8 @@ pub(crate) struct NewRun {
     pub(crate) blocked: bool,
     pub(crate) concurrency: Option<(String, u32)>,
     pub(crate) ignores_waiting: bool,
+    /// All it does is compute.
+    pub(crate) pure: bool,
     /// Set aside of budgets of cost, where there are any.
     pub(crate) reserved: Option<Cost>,
 }
@@ -85,6 +88,7 @@ impl NewRun {
             blocked: false,
             concurrency: spec.concurrency_key.clone().map(|key| (key, spec.concurrency_limit)),
             ignores_waiting: spec.overlap_ignores_waiting,
+            pure: spec.is_pure(),
             reserved: None,
         }
     }
@@ -193,6 +197,7 @@ pub(crate) async fn enter_runs(tx: &mut Transaction<'_, Postgres>, runs: &[NewRu
             .map(|run| run.concurrency.as_ref().map(|(_, limit)| i32::try_from(*limit).unwrap_or(i32::MAX)))
             .collect::<Vec<_>>() as _,
         &runs.iter().map(|run| run.ignores_waiting).collect::<Vec<_>>(),
+        &runs.iter().map(|run| run.pure).collect::<Vec<_>>(),
         &runs
             .iter()
             .map(|run| run.reserved.map(|cost| i64::try_from(cost.billionths()).unwrap_or(i64::MAX)))

@@ -1,8 +1,8 @@
-//! What a transaction leaves to be done after its commit: a hint that something is claimable, and admission once more
-//! where another transaction stood in the way.
+//! What a transaction leaves to be done after its commit: a hint that something is claimable or to be relayed, and
+//! admission once more where another transaction stood in the way.
 //!
 //! Runs enter and are admitted deep inside verbs that are about something else: whatever tells of an event may cause
-//! runs of the tasks that listen. So those who enter and admit say it here ([`claimable`], [`look_again`]), to the
+//! runs of the tasks that listen. So those who enter, admit and tell say it here ([`claimable`], [`look_again`], [`told`]), to the
 //! transaction that they are part of, and it is acted upon in one place when that has committed. All of it is for speed:
 //! a process that dies in between costs a poll, or a sweep.
 //!
@@ -49,6 +49,7 @@ impl Queue {
 pub(crate) struct Left {
     due: bool,
     claimable: bool,
+    told: bool,
     again: BTreeSet<Queue>,
 }
 
@@ -68,6 +69,11 @@ pub(crate) async fn collect<T>(work: impl Future<Output = Result<T, StoreError>>
 /// Runs are pending that were not: to be hinted at. Within [`collect`], like everything that enters runs.
 pub(crate) fn claimable() {
     LEFT.with(|left| left.borrow_mut().claimable = true);
+}
+
+/// Events were recorded: to be relayed.
+pub(crate) fn told() {
+    LEFT.with(|left| left.borrow_mut().told = true);
 }
 
 /// A parked run is to be woken: its instant has come.
@@ -98,6 +104,9 @@ impl Store {
             self.wakeups.hint(Timestamp::UNIX_EPOCH);
         } else if left.claimable {
             self.wakeups.hint_claimable();
+        }
+        if left.told {
+            self.wakeups.tell();
         }
         if left.again.is_empty() {
             return;

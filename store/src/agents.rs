@@ -24,6 +24,7 @@ use crate::{
     error::Doing as _,
     inbound::trigger_own,
     outbox::{Told, tell},
+    unanswered::Within as _,
 };
 
 /// How tokens begin, so that one is recognised where it should not be.
@@ -86,8 +87,8 @@ impl Store {
             digest.as_slice(),
         )
         .fetch_optional(&self.pool)
-        .await
-        .doing("look up a token")?;
+        .within(self, "look up a token")
+        .await?;
         Ok(found.map(|found| Principal {
             agent: AgentId::from_uuid(found.agent_id),
             agent_name: found.agent_name,
@@ -98,13 +99,8 @@ impl Store {
 
     /// The agent's own row: name, zone, grants. Works in both roles; its tokens are for the operator (`list_agents`).
     pub async fn find_agent(&self, agent: AgentId) -> Result<AgentRecord, StoreError> {
-        Ok(self.find_agent_now(agent).await?.0)
-    }
-
-    /// As [`Store::find_agent`], with the database's clock at that moment.
-    pub async fn find_agent_now(&self, agent: AgentId) -> Result<(AgentRecord, Timestamp), StoreError> {
         self.transaction("find an agent", move |mut tx| async move {
-            let now = become_agent(&mut tx, agent).await?;
+            become_agent(&mut tx, agent).await?;
             let row = sqlx::query_as!(
                 AgentRow,
                 r#"
@@ -122,7 +118,7 @@ impl Store {
             .await
             .doing("find an agent")?
             .ok_or_else(|| StoreError::AgentNotFound(agent.to_string()))?;
-            Ok(((row.record(Vec::new())?, now), tx))
+            Ok((row.record(Vec::new())?, tx))
         })
         .await
     }
@@ -228,8 +224,8 @@ impl Store {
             "#,
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("list agents")?;
+        .within(self, "list agents")
+        .await?;
         let tokens = sqlx::query!(
             r#"
             select id, agent_id, label, scopes, created_at as "created_at: jiff_sqlx::Timestamp",
@@ -239,8 +235,8 @@ impl Store {
             "#,
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("list tokens")?;
+        .within(self, "list tokens")
+        .await?;
         agents
             .into_iter()
             .map(|agent| {
@@ -320,7 +316,7 @@ impl AgentRow {
 
 /// Who acts on agents: the operator, whose line belongs to the agent it is about.
 pub(crate) fn operator(agent: AgentId) -> Caller {
-    Caller { agent, principal: "operator".to_owned(), client: None, traceparent: None }
+    Caller::of(agent, "operator")
 }
 
 pub(crate) async fn lock_agent(tx: &mut Transaction<'_, Postgres>, name: &str) -> Result<AgentId, StoreError> {

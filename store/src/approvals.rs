@@ -27,6 +27,7 @@ use crate::{
     inbound::trigger_own,
     inbox::{NewMessage, post},
     outbox::{Told, tell},
+    unanswered::Within as _,
 };
 
 pub use answer::{Authority, Decision};
@@ -96,8 +97,8 @@ impl Store {
     pub async fn approval_told(&self, id: ApprovalId) -> Result<(), StoreError> {
         sqlx::query!("update approval set told_at = coalesce(told_at, now()) where id = $1", id.uuid())
             .execute(&self.pool)
+            .within(self, "note that a person was told of an approval")
             .await
-            .doing("note that a person was told of an approval")
             .map(drop)
     }
 

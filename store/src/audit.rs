@@ -17,8 +17,8 @@ pub(crate) async fn audit(
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "
-        insert into audit_log (agent_id, principal, client, verb, task_id, run_id, detail)
-        values ($1, $2, $3, $4, $5, $6, $7)
+        insert into audit_log (agent_id, principal, client, verb, task_id, run_id, detail, http_request_id)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
         ",
         caller.agent.uuid(),
         caller.principal,
@@ -27,6 +27,7 @@ pub(crate) async fn audit(
         task.map(TaskId::uuid),
         run.map(RunId::uuid),
         detail,
+        caller.http_request_id,
     )
     .execute(&mut **tx)
     .await

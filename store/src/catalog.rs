@@ -16,7 +16,7 @@ use ordinaut_schema::action::{Catalogue, Change, Descriptor, Effect, Offered};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Caller, Store, StoreError, agents::AgentRecord, error::Doing as _, operator};
+use crate::{Caller, Store, StoreError, agents::AgentRecord, operator, unanswered::Within as _};
 
 pub use pins::{Pin, ToolRecord};
 pub use report::SeenTool;
@@ -47,8 +47,8 @@ impl Store {
         let unseen_servers =
             sqlx::query_scalar!("select name from mcp_server where seen_at is null and gone_at is null order by name")
                 .fetch_all(&self.pool)
-                .await
-                .doing("list servers never seen")?;
+                .within(self, "list servers never seen")
+                .await?;
         let rows = sqlx::query!(
             "
             select action_catalog.name, action_catalog.descriptor, action_catalog.change, mcp_server.trusted
@@ -60,8 +60,8 @@ impl Store {
             "
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("list the tools of servers")?;
+        .within(self, "list the tools of servers")
+        .await?;
         let (mut tools, mut changed) = (BTreeMap::new(), BTreeMap::new());
         for row in rows {
             let mut descriptor: Descriptor = read(row.descriptor, "the descriptor", &row.name)?;
@@ -95,8 +95,8 @@ impl Store {
             "#
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("list servers")?;
+        .within(self, "list servers")
+        .await?;
         let servers = servers.into_iter().map(|server| ServerRecord {
             name: server.name,
             seen_at: server.seen_at.map(jiff_sqlx::Timestamp::to_jiff),

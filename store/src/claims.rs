@@ -12,10 +12,7 @@ use ordinaut_schema::{
 use serde_json::{Map, Value};
 use sqlx::types::Uuid;
 
-use crate::{
-    Store,
-    error::{Doing as _, StoreError},
-};
+use crate::{Store, error::StoreError, unanswered::Within as _};
 
 /// A run in this executor's hands, for as long as its lease is renewed.
 #[derive(Debug, Clone)]
@@ -29,6 +26,8 @@ pub struct ClaimedRun {
     pub attempt: u32,
     pub failures: u32,
     pub crashes: u32,
+    /// Crashes since something of it was last done.
+    pub crashes_in_row: u32,
     pub rank: i64,
     pub trigger: Trigger,
     pub occurrence_key: String,
@@ -57,6 +56,39 @@ pub struct Lease {
     pub token: LeaseToken,
 }
 
+/// How a claim keeps apart the runs that may be what kills executors, so that the one that does convicts no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspects {
+    /// From how many crashes in a row on a run is suspected.
+    pub from: u32,
+    /// How many of them are claimed at most.
+    pub most: u8,
+}
+
+impl Suspects {
+    /// Nobody is suspected.
+    pub const NONE: Self = Self { from: u32::MAX, most: 0 };
+
+    /// Of those who are one crash away from being quarantined, `most`. The first crash suspects nobody: whatever ran
+    /// beside would have to queue after every power cut.
+    pub fn before(max_crashes: u32, most: u8) -> Self {
+        Self { from: max_crashes.saturating_sub(1).max(1), most }
+    }
+
+    pub const fn include(self, run: &ClaimedRun) -> bool {
+        run.crashes_in_row >= self.from
+    }
+}
+
+/// How many runs a claim may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Whatever they do.
+    pub permits: u16,
+    /// More, as long as nothing is pending but runs that only compute.
+    pub ahead: u16,
+}
+
 /// What a renewal brings back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Renewed {
@@ -78,11 +110,30 @@ impl Store {
         lease: Duration,
         mark: i64,
     ) -> Result<Vec<ClaimedRun>, StoreError> {
-        let rows =
-            sqlx::query_file!("queries/claim_runs.sql", executor, i64::from(limit.get()), lease.as_secs_f64(), mark)
-                .fetch_all(&self.pool)
-                .await
-                .doing("claim due runs")?;
+        let room = Room { permits: limit.get(), ahead: 0 };
+        self.claim_runs_apart(executor, room, lease, mark, Suspects::NONE).await
+    }
+
+    /// As [`Store::claim_runs`], with no more than so many suspects among them, and ahead of the permits.
+    pub async fn claim_runs_apart(
+        &self,
+        executor: Uuid,
+        room: Room,
+        lease: Duration,
+        mark: i64,
+        suspects: Suspects,
+    ) -> Result<Vec<ClaimedRun>, StoreError> {
+        let claimed = sqlx::query_file!(
+            "queries/claim_runs.sql",
+            executor,
+            i64::from(room.permits),
+            lease.as_secs_f64(),
+            mark,
+            i32::try_from(suspects.from).unwrap_or(i32::MAX),
+            i64::from(suspects.most),
+            i64::from(room.ahead)
+        );
+        let rows = claimed.fetch_all(&self.pool).within(self, "claim due runs").await?;
         let mut runs = rows
             .into_iter()
             .map(|row| {
@@ -97,6 +148,7 @@ impl Store {
                     attempt: count(row.attempt),
                     failures: count(row.failures),
                     crashes: count(row.crashes),
+                    crashes_in_row: count(row.crashes_in_row),
                     rank: row.rank,
                     trigger: Trigger::from_text(&row.trigger)
                         .ok_or_else(|| StoreError::unreadable(format!("the trigger of run {id}"), row.trigger))?,
@@ -127,7 +179,7 @@ impl Store {
     pub async fn renew_leases(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Renewed>, StoreError> {
         let runs: Vec<Uuid> = leases.iter().map(|lease| lease.run.uuid()).collect();
         let tokens: Vec<Uuid> = leases.iter().map(|lease| lease.token.uuid()).collect();
-        let rows = sqlx::query!(
+        let renewed = sqlx::query!(
             r#"
             update due_work
             set lease_expires_at = now() + make_interval(secs => $3)
@@ -152,10 +204,8 @@ impl Store {
             &runs,
             &tokens,
             lease.as_secs_f64()
-        )
-        .fetch_all(&self.pool)
-        .await
-        .doing("renew leases")?;
+        );
+        let rows = renewed.fetch_all(&self.urgent).within(self, "renew leases").await?;
         Ok(rows
             .into_iter()
             .map(|row| Renewed {

@@ -14,7 +14,10 @@ use ordinaut_schema::{
     run::{ErrorKind, RunState, StepFailure, StepRecord, Verdict},
 };
 use serde_json::{Value, json};
-use sqlx::{Postgres, Transaction, types::Uuid};
+use sqlx::{
+    Postgres, Transaction,
+    types::{Json, Uuid},
+};
 
 use self::locks::{Held, lock_counted_tasks, lock_held};
 use crate::{
@@ -101,7 +104,7 @@ async fn conclude(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]
     let mut put_off = Vec::new();
     let mut freed = Freed::default();
     for conclusion in conclusions {
-        let Some(run) = held.iter().find(|run| run.lease == conclusion.lease) else {
+        let Some(run) = held.get(&conclusion.lease) else {
             written.push(Written::LeaseLost);
             continue;
         };
@@ -193,7 +196,8 @@ impl Freed {
 }
 
 /// Writes retries (waiting, one failure more), parked runs (waiting, nothing counted) and releases (pending, nothing
-/// counted). A run that was woken while it was still on its way to be parked does not wait at all.
+/// counted). A run that was woken while it was still on its way to be parked does not wait at all. An attempt that came
+/// as far as a retry or a wait killed nobody: crashes are counted anew.
 async fn write_put_off(tx: &mut Transaction<'_, Postgres>, put_off: &[PutOff]) -> Result<(), StoreError> {
     if put_off.is_empty() {
         return Ok(());
@@ -224,6 +228,10 @@ async fn write_put_off(tx: &mut Transaction<'_, Postgres>, put_off: &[PutOff]) -
             end,
             wake_asked = false,
             failures = due_work.failures + (given.wait is not null)::integer,
+            crashes_in_row = case
+                when num_nulls(given.wait, given.at) = 2 then due_work.crashes_in_row
+                else 0
+            end,
             last_error = coalesce(given.error, due_work.last_error),
             running_ms = due_work.running_ms + given.ran_ms,
             lease_token = null,
@@ -251,14 +259,13 @@ async fn end_runs(tx: &mut Transaction<'_, Postgres>, ended: &[Ended<'_>]) -> Re
     if ended.is_empty() {
         return Ok(());
     }
-    let present = |value: &Value| (!value.is_null()).then(|| value.clone());
     let parents = sqlx::query_file_scalar!(
         "queries/end_runs.sql",
         &ended.iter().map(|it| it.run.uuid()).collect::<Vec<_>>(),
         &ended.iter().map(|it| it.state.as_str().to_owned()).collect::<Vec<_>>(),
-        &ended.iter().map(|it| it.error.as_ref().map(|error| json!(error))).collect::<Vec<_>>() as _,
-        &ended.iter().map(|it| present(&it.output)).collect::<Vec<_>>() as _,
-        &ended.iter().map(|it| json!(it.steps)).collect::<Vec<_>>(),
+        &ended.iter().map(|it| it.error.as_ref().map(Json)).collect::<Vec<_>>() as _,
+        &ended.iter().map(|it| Some(&it.output).filter(|output| !output.is_null()).map(Json)).collect::<Vec<_>>() as _,
+        &ended.iter().map(|it| Json(it.steps)).collect::<Vec<_>>() as _,
     )
     .fetch_all(&mut **tx)
     .await
@@ -300,25 +307,28 @@ fn told_of(ended: &Ended<'_>) -> Told {
     }
 }
 
-/// Quarantines runs whose rows are locked: they killed their executor too often.
-pub(crate) async fn quarantine(
-    tx: &mut Transaction<'_, Postgres>,
-    runs: Vec<(RunId, AgentId, TaskId, jiff::Timestamp, u16)>,
-    crashes: u32,
-) -> Result<(), StoreError> {
+/// A run that kills its executors, as recovery convicted it.
+pub(crate) struct Poison {
+    pub(crate) run: RunId,
+    pub(crate) agent: AgentId,
+    pub(crate) task: TaskId,
+    pub(crate) occurrence_at: jiff::Timestamp,
+    pub(crate) cause_depth: u16,
+    pub(crate) reason: String,
+}
+
+/// Quarantines runs whose rows are locked.
+pub(crate) async fn quarantine(tx: &mut Transaction<'_, Postgres>, runs: Vec<Poison>) -> Result<(), StoreError> {
     let ended: Vec<Ended<'_>> = runs
         .into_iter()
-        .map(|(run, agent, task, occurrence_at, cause_depth)| Ended {
-            run,
-            agent,
-            task,
+        .map(|poison| Ended {
+            run: poison.run,
+            agent: poison.agent,
+            task: poison.task,
             state: RunState::Quarantined,
-            error: Some(StepFailure::new(
-                ErrorKind::OutcomeUnknown,
-                format!("its executor died {crashes} times while it ran; it is not tried again by itself"),
-            )),
-            occurrence_at,
-            cause_depth,
+            error: Some(StepFailure::new(ErrorKind::OutcomeUnknown, poison.reason)),
+            occurrence_at: poison.occurrence_at,
+            cause_depth: poison.cause_depth,
             output: Value::Null,
             steps: &[],
         })

@@ -1,23 +1,35 @@
 //! The pool: who it works as, how long it waits, and how a transaction survives a caller that goes away.
 
-use std::{future::Future, str::FromStr, time::Duration};
+use std::{future::Future, pin::pin, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use ordinaut_schema::id::AgentId;
 use sqlx::{
-    ConnectOptions as _, Executor as _, PgPool, Postgres, Transaction,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use crate::{
     afterwards::{self, Again},
-    error::{Doing as _, StoreError},
+    error::{Doing as _, StoreError, is_gone, is_missing_table},
+    unanswered::{Doubt, Unanswered, Within as _},
     wakeups::Wakeups,
 };
 
 /// How often a transaction is begun that PostgreSQL rolls back for the sake of others.
 const TRIES: u32 = 5;
+/// Connections for what must not wait: one, and one more while the first turns out to be dead.
+const URGENT: u32 = 2;
+/// What begins a [`View`](crate::View): the clock and an agent's standing. Planned anew in every view, it took longer than
+/// all else that begins one.
+const PREPARE_VIEW: &str = "
+    prepare ordinaut_view (uuid) as
+    select clock_timestamp() as now, agent.id is not null as is_known, agent.timezone
+    from (select) as one
+    left join agent on agent.id = $1";
+/// After so many deadlines a transaction that nobody waits for any more is given up.
+const GIVEN_UP: u32 = 4;
 
 /// Which role the connections take: how much of the database exists for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +45,25 @@ impl Role {
         match self {
             Self::Mcp => "ordinaut_mcp",
             Self::Executor => "ordinaut_executor",
+        }
+    }
+
+    /// How statements are planned. An executor's go by key, however long the queue is at the moment. Planned for the
+    /// values at hand, a batch of 500 reads a queue of 20,000 from end to end, three times a commit (19 ms instead of 1);
+    /// and planning takes longer than many of them. So each has one plan that is kept, and a scan is the last resort.
+    const fn plans(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Mcp => &[],
+            Self::Executor => &[("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")],
+        }
+    }
+
+    /// How long after its last use a connection is taken to be alive, unasked. Each has just been asked when it came
+    /// back to the pool; whoever reads for an assistant saves a round trip, and looks again on another if it is gone.
+    const fn trusted_for(self) -> Duration {
+        match self {
+            Self::Mcp => Duration::from_secs(1),
+            Self::Executor => Duration::ZERO,
         }
     }
 }
@@ -64,6 +95,8 @@ pub struct Caller {
     pub client: Option<String>,
     /// The trace that the call is part of, as a W3C `traceparent`: the runs that it plans go on with it.
     pub traceparent: Option<String>,
+    /// What the HTTP request is called in which the call came, if it came in one.
+    pub http_request_id: Option<String>,
 }
 
 impl Caller {
@@ -72,7 +105,12 @@ impl Caller {
         AgentId::from_uuid(sqlx::types::Uuid::from_u128(0x0000_0000_0000_8000_8000_0000_0000_0001));
 
     pub fn local(principal: &str) -> Self {
-        Self { agent: Self::LOCAL_AGENT, principal: principal.to_owned(), client: None, traceparent: None }
+        Self::of(Self::LOCAL_AGENT, principal)
+    }
+
+    /// Somebody who acts for `agent`, in no call of a client's.
+    pub fn of(agent: AgentId, principal: impl Into<String>) -> Self {
+        Self { agent, principal: principal.into(), client: None, traceparent: None, http_request_id: None }
     }
 }
 
@@ -80,9 +118,15 @@ impl Caller {
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) pool: PgPool,
+    /// Connections of their own, made when they are first needed, for what keeps leases alive: behind everything that
+    /// the runs themselves write it would come too late.
+    pub(crate) urgent: PgPool,
     pub(crate) deadline: Duration,
+    pub(crate) doubt: Doubt,
     pub(crate) wakeups: Wakeups,
     pub(crate) again: Again,
+    #[cfg(test)]
+    pub(crate) cut: crate::cut_off::Cut,
 }
 
 impl Store {
@@ -94,31 +138,62 @@ impl Store {
         let options = PgConnectOptions::from_str(&settings.url)
             .doing("read the database's address")?
             .application_name("ordinaut")
+            .options(settings.role.plans().iter().copied())
             .options([
                 ("idle_in_transaction_session_timeout", "30s"),
+                // Every statement is short, and one over history's partitions looks costly enough to be compiled: which
+                // took 5 s before it read 67 pages.
+                ("jit", "off"),
                 ("lock_timeout", "10s"),
                 ("statement_timeout", "60s"),
                 ("timezone", "UTC"),
             ])
             .disable_statement_logging();
-        let role = settings.role;
-        let pool = PgPoolOptions::new()
+        let (role, doubt) = (settings.role, Doubt::default());
+        let asked = doubt.clone();
+        let pools = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(Duration::from_secs(10))
+            .test_before_acquire(false)
+            .before_acquire(move |connection, known| {
+                Box::pin(async move {
+                    if known.idle_for >= role.trusted_for() {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     let take_role = match role {
                         Role::Mcp => "set role ordinaut_mcp",
                         Role::Executor => "set role ordinaut_executor",
                     };
-                    connection.execute(take_role).await.map(drop)
+                    connection.execute(take_role).await?;
+                    match connection.execute(PREPARE_VIEW).await {
+                        // Nothing is here yet: whoever connects first makes it.
+                        Err(error) if is_missing_table(&error) => Ok(()),
+                        prepared => prepared.map(drop),
+                    }
                 })
             })
-            .connect_with(options)
-            .await
-            .doing("connect to the database")?;
+            .after_release(move |connection, _| {
+                let asked = asked.clone();
+                Box::pin(async move { asked.try_out(connection).await })
+            });
+        let urgent = pools.clone().max_connections(URGENT).connect_lazy_with(options.clone());
+        let pool = pools.connect_with(options).await.doing("connect to the database")?;
         let wakeups = Wakeups::new(&pool);
-        let store = Self { pool, deadline: settings.deadline, wakeups, again: Again::default() };
+        let store = Self {
+            pool,
+            urgent,
+            deadline: settings.deadline,
+            doubt,
+            wakeups,
+            again: Again::default(),
+            #[cfg(test)]
+            cut: crate::cut_off::Cut::default(),
+        };
         if role == Role::Mcp {
             store.refuse_bypass().await?;
         }
@@ -137,22 +212,20 @@ impl Store {
             "#
         )
         .fetch_one(&self.pool)
-        .await
-        .doing("look at the role's rights")?;
+        .within(self, "look at the role's rights")
+        .await?;
         if role.can_bypass { Err(StoreError::RoleCanBypass { role: role.name }) } else { Ok(()) }
     }
 
     /// The database's clock, which is the clock.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
-        let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!: jiff_sqlx::Timestamp""#)
-            .fetch_one(&self.pool)
-            .await
-            .doing("read the database's clock")?;
-        Ok(now.to_jiff())
+        let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!: jiff_sqlx::Timestamp""#);
+        Ok(now.fetch_one(&self.pool).within(self, "read the database's clock").await?.to_jiff())
     }
 
     /// Closes every connection, waiting for those in use.
     pub async fn close(&self) {
+        self.urgent.close().await;
         self.pool.close().await;
     }
 
@@ -167,24 +240,15 @@ impl Store {
     /// After the commit, whatever it left is seen to: hints, and admission once more (`afterwards`).
     ///
     /// # Errors
-    /// [`StoreError::Unknown`] when no answer came within the deadline.
+    /// [`StoreError::Unknown`] when no answer came within the deadline. It may commit all the same, for a while; what
+    /// has no answer by then never gets one, and its connection is closed.
     pub(crate) async fn transaction<T, W, F>(&self, doing: &'static str, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
-        let store = self.clone();
-        let apart = tokio::spawn(async move {
-            let (answer, left) = again_when_rolled_back(&store.pool, doing, work).await?;
-            store.see_to(left);
-            Ok(answer)
-        });
-        match tokio::time::timeout(self.deadline, apart).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
-            Err(_elapsed) => Err(StoreError::Unknown { doing, limit: self.deadline }),
-        }
+        self.transact(doing, None, work).await
     }
 
     /// As [`Store::transaction`], seeing only what `caller`'s agent owns.
@@ -199,19 +263,62 @@ impl Store {
         W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
-        let (agent, traceparent) = (caller.agent, caller.traceparent.clone());
-        self.transaction(doing, move |mut tx| async move {
-            take_view(&mut tx, agent, traceparent.as_deref()).await?;
-            work(tx).await
-        })
-        .await
+        self.transact(doing, Some(begin_as(caller)), work).await
     }
+
+    /// `None` when it was given up, and dropped where it stood.
+    #[cfg(not(test))]
+    async fn until_given_up<T>(&self, working: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.deadline * GIVEN_UP, working).await.ok()
+    }
+
+    /// A test says at which wait that is.
+    #[cfg(test)]
+    async fn until_given_up<T>(&self, working: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.deadline * GIVEN_UP, self.cut.off(working)).await.ok().flatten()
+    }
+
+    async fn transact<T, W, F>(&self, doing: &'static str, begin: Option<String>, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
+    {
+        let store = self.clone();
+        let apart = tokio::spawn(async move {
+            let working = pin!(again_when_rolled_back(&store.pool, doing, begin.as_deref(), work));
+            // Dropped before the work, so that its connection is doubted by the time it comes back.
+            let unanswered = Unanswered::new(&store.doubt);
+            let Some(done) = store.until_given_up(working).await else {
+                return Err(StoreError::Unknown { doing, limit: store.deadline });
+            };
+            unanswered.answered();
+            let (answer, left) = done?;
+            store.see_to(left);
+            Ok(answer)
+        });
+        match tokio::time::timeout(self.deadline, apart).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            Err(_elapsed) => Err(StoreError::Unknown { doing, limit: self.deadline }),
+        }
+    }
+}
+
+/// Begins, and takes the caller's view, in one message; `due_work.traceparent` of what is planned is the caller's.
+///
+/// One message takes no parameters: an agent's id is digits and dashes, and so is a trace, or it is left out.
+fn begin_as(caller: &Caller) -> String {
+    let is_plain = |trace: &&str| trace.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let trace = caller.traceparent.as_deref().filter(is_plain).unwrap_or_default();
+    format!("begin; set local ordinaut.agent = '{}'; set local ordinaut.traceparent = '{trace}'", caller.agent)
 }
 
 /// Commits `work`, however often PostgreSQL rolls it back for the sake of others, within reason.
 async fn again_when_rolled_back<T, W, F>(
     pool: &PgPool,
     doing: &'static str,
+    begin: Option<&str>,
     work: W,
 ) -> Result<(T, afterwards::Left), StoreError>
 where
@@ -220,49 +327,51 @@ where
 {
     for _ in 1..TRIES {
         let copy = work.clone();
-        match afterwards::collect(once(pool, doing, copy)).await {
+        match afterwards::collect(once(pool, doing, begin, copy)).await {
             Err(error) if error.is_rolled_back() => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "beginning anew: {doing}");
             }
             done => return done,
         }
     }
-    afterwards::collect(once(pool, doing, work)).await
+    afterwards::collect(once(pool, doing, begin, work)).await
 }
 
 /// Begins, works, commits.
-async fn once<T, W, F>(pool: &PgPool, doing: &'static str, work: W) -> Result<T, StoreError>
+async fn once<T, W, F>(pool: &PgPool, doing: &'static str, begin: Option<&str>, work: W) -> Result<T, StoreError>
 where
     W: FnOnce(Transaction<'static, Postgres>) -> F,
     F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>>,
 {
-    let tx = pool.begin().await.doing(doing)?;
+    let tx = begin_on(pool, begin).await.doing(doing)?;
     let (answer, tx) = work(tx).await?;
     tx.commit().await.doing(doing)?;
     Ok(answer)
+}
+
+/// Begins, on another connection where one turns out to be gone: nothing was begun on it.
+async fn begin_on(pool: &PgPool, begin: Option<&str>) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let begin = begin.unwrap_or("begin");
+    for _ in 0..pool.options().get_max_connections() {
+        match pool.begin_with(AssertSqlSafe(begin.to_owned())).await {
+            Err(error) if is_gone(&error) => {}
+            answer => return answer,
+        }
+    }
+    pool.begin_with(AssertSqlSafe(begin.to_owned())).await
 }
 
 /// Narrows a transaction to one agent's rows, where the role is subject to row-level security.
 ///
 /// Answers with the database's clock, which costs no further question.
 pub(crate) async fn become_agent(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> Result<Timestamp, StoreError> {
-    take_view(tx, agent, None).await
-}
-
-/// As [`become_agent`], and `due_work.traceparent` of what is planned in it is the caller's.
-async fn take_view(
-    tx: &mut Transaction<'_, Postgres>,
-    agent: AgentId,
-    traceparent: Option<&str>,
-) -> Result<Timestamp, StoreError> {
     let view = sqlx::query!(
         r#"
         select set_config('ordinaut.agent', $1, true) as "agent!",
-            set_config('ordinaut.traceparent', $2, true) as "traceparent!",
+            set_config('ordinaut.traceparent', '', true) as "traceparent!",
             clock_timestamp() as "now!: jiff_sqlx::Timestamp"
         "#,
         agent.to_string(),
-        traceparent.unwrap_or_default(),
     )
     .fetch_one(&mut **tx)
     .await
@@ -271,22 +380,12 @@ async fn take_view(
 }
 
 /// The database's instant of this transaction.
-pub(crate) async fn transaction_now(tx: &mut Transaction<'_, Postgres>) -> Result<Timestamp, StoreError> {
+pub(crate) async fn transaction_now(connection: &mut PgConnection) -> Result<Timestamp, StoreError> {
     let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!: jiff_sqlx::Timestamp""#)
-        .fetch_one(&mut **tx)
+        .fetch_one(connection)
         .await
         .doing("read the database's clock")?;
     Ok(now.to_jiff())
-}
-
-/// Has this transaction's statements planned for the values they are given: a list with optional filters has no one
-/// plan that suits them all.
-pub(crate) async fn plan_each_time(tx: &mut Transaction<'_, Postgres>) -> Result<(), StoreError> {
-    sqlx::query!("set local plan_cache_mode = 'force_custom_plan'")
-        .execute(&mut **tx)
-        .await
-        .doing("choose how lists are planned")?;
-    Ok(())
 }
 
 /// Binds an optional instant.

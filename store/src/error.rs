@@ -91,6 +91,17 @@ impl StoreError {
         }
     }
 
+    /// Whether PostgreSQL refused what a row says. Asked once more it may take it, where that [may help](Self::is_retryable);
+    /// when it does not, the row at fault is to be found, or it holds up the others.
+    pub fn is_of_a_row(&self) -> bool {
+        match self {
+            Self::Database { source: sqlx::Error::Database(error), .. } => {
+                error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether PostgreSQL rolled the transaction back for the sake of others (a deadlock, a serialisation failure):
     /// nothing of it was done, and the same once more may go through.
     pub(crate) fn is_rolled_back(&self) -> bool {
@@ -116,6 +127,24 @@ impl StoreError {
     ) -> Self {
         Self::Unreadable { what: what.into(), source: source.into() }
     }
+}
+
+/// Whether a connection was found to be gone: the server ended it, or is not the one it was. What was asked on it first
+/// was not begun.
+pub(crate) fn is_gone(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        // 57P01 to 57P05: ended by the operator, by a crash, for being idle; 08: the connection.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P0") || code.starts_with("08"))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a table is asked for that no migration has made yet.
+pub(crate) fn is_missing_table(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("42P01"))
 }
 
 /// Names the operation while it is still known: `.doing("claim due runs")?`.

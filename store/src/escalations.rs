@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ordinaut_schema::id::{AgentId, MessageId, RunId, TaskId};
 
-use crate::{Store, StoreError, error::Doing as _};
+use crate::{Store, StoreError, unanswered::Within as _};
 
 /// How long one that is claimed is nobody else's; then twice as long each time. Longer than sending may take.
 const FIRST_PAUSE: Duration = Duration::from_mins(2);
@@ -38,8 +38,8 @@ impl Store {
     pub async fn claim_escalation(&self) -> Result<Option<Escalation>, StoreError> {
         let row = sqlx::query_file!("queries/claim_escalation.sql", FIRST_PAUSE.as_secs_f64(), TRIES)
             .fetch_optional(&self.pool)
-            .await
-            .doing("claim an unread message")?;
+            .within(self, "claim an unread message")
+            .await?;
         Ok(row.map(|row| Escalation {
             message: MessageId::from_uuid(row.id),
             agent: AgentId::from_uuid(row.agent_id),
@@ -62,8 +62,8 @@ impl Store {
             sent,
         )
         .execute(&self.pool)
+        .within(self, "note that an unread message was sent")
         .await
-        .doing("note that an unread message was sent")
         .map(drop)
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::types::Uuid;
 
-use crate::{Store, StoreError, error::Doing as _};
+use crate::{Store, StoreError, unanswered::Within as _};
 
 #[derive(Debug, Clone)]
 pub struct ExecutorRecord {
@@ -34,8 +34,8 @@ impl Store {
             state,
         )
         .execute(&self.pool)
-        .await
-        .doing("report an executor")?;
+        .within(self, "report an executor")
+        .await?;
         Ok(())
     }
 
@@ -52,8 +52,8 @@ impl Store {
             "#
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("list executors")?;
+        .within(self, "list executors")
+        .await?;
         let executors = rows.into_iter().map(|row| ExecutorRecord {
             id: row.id,
             name: row.name,

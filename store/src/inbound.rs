@@ -3,6 +3,8 @@
 //! The guard is the `received` row of the event's id: the same id again, however late, causes nothing and is answered
 //! with what it caused the first time. Ordinaut's own events need no guard: they are recorded once, with their cause.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use ordinaut_schema::{
     event::{MAX_CAUSE_DEPTH, Topic, TopicPattern},
@@ -27,6 +29,7 @@ use crate::{
     outbox::{Told, tell},
     runs::{Live, cancel_live},
     skips::{Skipped, write_skipped},
+    unanswered::Within as _,
 };
 
 /// An event on its way in.
@@ -85,8 +88,8 @@ impl Store {
     pub async fn agent_named(&self, name: &str) -> Result<AgentId, StoreError> {
         sqlx::query_scalar!("select id from agent where name = $1 and revoked_at is null", name)
             .fetch_optional(&self.pool)
-            .await
-            .doing("look for an agent")?
+            .within(self, "look for an agent")
+            .await?
             .map(AgentId::from_uuid)
             .ok_or_else(|| StoreError::AgentNotFound(name.to_owned()))
     }
@@ -159,7 +162,8 @@ async fn publish(tx: &mut Transaction<'_, Postgres>, agent: AgentId, event: NewE
 
 /// Plans what Ordinaut's own events cause, in the transaction that records them.
 pub(crate) async fn trigger_own(tx: &mut Transaction<'_, Postgres>, told: &[Told]) -> Result<(), StoreError> {
-    let agents: Vec<Uuid> = told.iter().map(|event| event.agent.uuid()).collect();
+    let agents: BTreeSet<Uuid> = told.iter().map(|event| event.agent.uuid()).collect();
+    let agents: Vec<Uuid> = agents.into_iter().collect();
     let listening = sqlx::query_scalar!(
         r#"
         select distinct agent_id as "agent_id!"

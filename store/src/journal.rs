@@ -9,11 +9,7 @@ use ordinaut_schema::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    Store,
-    claims::Lease,
-    error::{Doing as _, StoreError},
-};
+use crate::{Store, claims::Lease, error::StoreError, unanswered::Within as _};
 
 impl Store {
     /// Fixes `now` and `previous` when the run first starts; answers what is fixed (the earlier one, if there is one).
@@ -31,8 +27,8 @@ impl Store {
             pinned
         )
         .fetch_optional(&self.pool)
-        .await
-        .doing("pin a run")?
+        .within(self, "pin a run")
+        .await?
         .ok_or(StoreError::LeaseLost { run: lease.run })
     }
 
@@ -55,8 +51,8 @@ impl Store {
             &steps.iter().map(|step| step.finished_at.map(jiff_sqlx::ToSqlx::to_sqlx)).collect::<Vec<_>>() as _,
         )
         .execute(&self.pool)
-        .await
-        .doing("journal steps")?;
+        .within(self, "journal steps")
+        .await?;
         if written.rows_affected() == 0 && !steps.is_empty() {
             return Err(StoreError::LeaseLost { run: lease.run });
         }
@@ -77,8 +73,8 @@ impl Store {
             run.uuid()
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("read the journal of a run")?;
+        .within(self, "read the journal of a run")
+        .await?;
         rows.into_iter()
             .map(|row| {
                 Ok(StepRecord {
@@ -119,8 +115,8 @@ impl Store {
             before.uuid()
         )
         .fetch_optional(&self.pool)
-        .await
-        .doing("read the previous run")?;
+        .within(self, "read the previous run")
+        .await?;
         let Some(row) = row else { return Ok(Value::Null) };
         let steps: Vec<StepRecord> = serde_json::from_value(row.steps)
             .map_err(|error| StoreError::unreadable(format!("the steps of run {}", row.id), error))?;

@@ -1,13 +1,13 @@
 //! What the operator offers to steps, as executors publish it, and how much of it agents use.
 
 use ordinaut_schema::{
-    action::Offered,
+    action::{Offered, Takes},
     budget::{Cost, Tariff},
     id::AgentId,
 };
 use sqlx::PgExecutor;
 
-use crate::{Store, StoreError, error::Doing as _};
+use crate::{Store, StoreError, error::Doing as _, unanswered::Within as _};
 
 const CHANNEL: &str = "channel";
 const MODEL: &str = "model";
@@ -33,6 +33,10 @@ impl Store {
         let (inputs, outputs) = (price(|tariff| tariff.input), price(|tariff| tariff.output));
         let most: Vec<Option<i32>> =
             rows.iter().map(|row| Some(i32::try_from(tariff(row)?.max_tokens).unwrap_or(i32::MAX))).collect();
+        let takes = |of: fn(Takes) -> bool| -> Vec<Option<bool>> {
+            rows.iter().map(|row| offered.takes.get(&row.1).filter(|_| row.0 == COMMAND).copied().map(of)).collect()
+        };
+        let (takes_args, takes_stdin) = (takes(|takes| takes.args), takes(|takes| takes.stdin));
         self.transaction("publish what the operator offers", move |mut tx| async move {
             // Two executors that start together publish one after the other, each as a whole; readers see either.
             sqlx::query!("lock table offered in share row exclusive mode")
@@ -42,12 +46,17 @@ impl Store {
             sqlx::query!("delete from offered").execute(&mut *tx).await.doing("drop what was offered")?;
             sqlx::query!(
                 "
-                insert into offered (kind, name, about, is_default, input_price, output_price, max_tokens)
+                insert into offered (
+                    kind, name, about, is_default, input_price, output_price, max_tokens, takes_args, takes_stdin
+                )
                 select kind, name, about, is_default, input_price::numeric / 1000000000, output_price::numeric / 1000000000,
-                    max_tokens
+                    max_tokens, takes_args, takes_stdin
                 from unnest(
-                    $1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::bigint[], $7::integer[]
-                ) as now (kind, name, about, is_default, input_price, output_price, max_tokens)
+                    $1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::bigint[], $7::integer[],
+                    $8::boolean[], $9::boolean[]
+                ) as now (
+                    kind, name, about, is_default, input_price, output_price, max_tokens, takes_args, takes_stdin
+                )
                 ",
                 &kinds,
                 &names,
@@ -56,6 +65,8 @@ impl Store {
                 &inputs as _,
                 &outputs as _,
                 &most as _,
+                &takes_args as _,
+                &takes_stdin as _,
             )
             .execute(&mut *tx)
             .await
@@ -67,7 +78,7 @@ impl Store {
 
     /// What definitions may name, as the last executor published it.
     pub async fn offered(&self) -> Result<Offered, StoreError> {
-        offered_in(&self.pool).await
+        self.limited("read what is offered", offered_in(&self.pool)).await
     }
 
     /// Counts one call of `what` by an agent, today (UTC), unless it has had `most` of them already.
@@ -93,8 +104,8 @@ impl Store {
             i32::try_from(most).unwrap_or(i32::MAX),
         )
         .fetch_optional(&self.pool)
-        .await
-        .doing("count a call of today")?;
+        .within(self, "count a call of today")
+        .await?;
         Ok(counted.is_some())
     }
 }
@@ -102,7 +113,7 @@ impl Store {
 pub(crate) async fn offered_in(db: impl PgExecutor<'_>) -> Result<Offered, StoreError> {
     let rows = sqlx::query!(
         "
-        select kind, name, about, is_default, max_tokens, (input_price * 1000000000)::bigint as input_price,
+        select kind, name, about, is_default, max_tokens, takes_args, takes_stdin, (input_price * 1000000000)::bigint as input_price,
             (output_price * 1000000000)::bigint as output_price
         from offered
         order by kind, name
@@ -120,6 +131,9 @@ pub(crate) async fn offered_in(db: impl PgExecutor<'_>) -> Result<Offered, Store
             let cost = |billionths: i64| Cost::from_billionths(u64::try_from(billionths).unwrap_or(0));
             let tariff = Tariff { input: cost(input), output: cost(output), max_tokens: max_tokens.unsigned_abs() };
             offered.tariffs.insert(row.name.clone(), tariff);
+        }
+        if let (Some(args), Some(stdin)) = (row.takes_args, row.takes_stdin) {
+            offered.takes.insert(row.name.clone(), Takes { args, stdin });
         }
         let entries = match row.kind.as_str() {
             CHANNEL => &mut offered.channels,

@@ -12,7 +12,7 @@ use ordinaut_schema::id::{AgentId, EventId, LeaseToken, RunId, Shard, TaskId};
 use serde_json::Value;
 use sqlx::{Postgres, Transaction};
 
-use crate::{Store, StoreError, error::Doing as _};
+use crate::{Store, StoreError, afterwards, error::Doing as _, unanswered::Within as _};
 
 /// An event about to be recorded.
 #[derive(Debug, Clone)]
@@ -41,6 +41,7 @@ pub(crate) async fn tell(tx: &mut Transaction<'_, Postgres>, told: &[Told]) -> R
         .execute(&mut **tx)
         .await
         .doing("record events")?;
+    afterwards::told();
     Ok(())
 }
 
@@ -55,6 +56,15 @@ pub struct OutboxEvent {
     pub run: Option<RunId>,
     pub topic: String,
     pub payload: Value,
+}
+
+/// What a relay reads.
+#[derive(Debug, Clone)]
+pub struct Unrelayed {
+    /// The next ones that no open transaction can still precede.
+    pub events: Vec<OutboxEvent>,
+    /// There are more, behind an open transaction.
+    pub is_held_up: bool,
 }
 
 /// Where an event stands in the order; also its sequence number for consumers (`id`).
@@ -95,8 +105,8 @@ impl Store {
     ) -> Result<Option<RelayLease>, StoreError> {
         let row = sqlx::query_file!("queries/take_relay.sql", i16::from(shard.0), token.uuid(), lease.as_secs_f64())
             .fetch_optional(&self.pool)
-            .await
-            .doing("take the relay's lease")?;
+            .within(self, "take the relay's lease")
+            .await?;
         row.map(|row| {
             Ok(RelayLease {
                 token,
@@ -108,8 +118,8 @@ impl Store {
         .transpose()
     }
 
-    /// The next events after `told` that no open transaction can still precede.
-    pub async fn read_outbox(&self, shard: Shard, told: Position, limit: u32) -> Result<Vec<OutboxEvent>, StoreError> {
+    /// The next events after `told`, as far as no open transaction can still precede them.
+    pub async fn read_outbox(&self, shard: Shard, told: Position, limit: u32) -> Result<Unrelayed, StoreError> {
         let rows = sqlx::query_file!(
             "queries/read_outbox.sql",
             i16::from(shard.0),
@@ -118,22 +128,27 @@ impl Store {
             i64::from(limit),
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("read the outbox")?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(OutboxEvent {
-                    position: Position::from_row(&row.xid, row.id)?,
-                    event: EventId::from_uuid(row.event_id),
-                    at: row.at.to_jiff(),
-                    agent: AgentId::from_uuid(row.agent_id),
-                    task: row.task_id.map(TaskId::from_uuid),
-                    run: row.run_id.map(RunId::from_uuid),
-                    topic: row.topic,
-                    payload: row.payload,
-                })
-            })
-            .collect()
+        .within(self, "read the outbox")
+        .await?;
+        let mut read = Unrelayed { events: Vec::with_capacity(rows.len()), is_held_up: false };
+        for row in rows {
+            // In order: whatever comes after one that is held up is, too.
+            let Some(payload) = row.payload else {
+                read.is_held_up = true;
+                break;
+            };
+            read.events.push(OutboxEvent {
+                position: Position::from_row(&row.xid, row.id)?,
+                event: EventId::from_uuid(row.event_id),
+                at: row.at.to_jiff(),
+                agent: AgentId::from_uuid(row.agent_id),
+                task: row.task_id.map(TaskId::from_uuid),
+                run: row.run_id.map(RunId::from_uuid),
+                topic: row.topic,
+                payload,
+            });
+        }
+        Ok(read)
     }
 
     /// Moves the position, if the lease is still held; `false` when it is not.
@@ -158,8 +173,8 @@ impl Store {
             lease.last_stream_id,
         )
         .execute(&self.pool)
-        .await
-        .doing("move the relay")?;
+        .within(self, "move the relay")
+        .await?;
         Ok(moved.rows_affected() == 1)
     }
 }

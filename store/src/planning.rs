@@ -26,10 +26,12 @@ use crate::{
     connection::at,
     duplicates::Keys,
     error::{Doing as _, StoreError},
+    faults,
     inbound::trigger_own,
     outbox::{Told, tell},
     runs::{self, cancel_live},
     skips::{Skipped, write_skipped},
+    unanswered::Within as _,
 };
 
 /// What one round did.
@@ -68,9 +70,40 @@ impl Store {
     pub async fn plan_due(&self, limit: u32) -> Result<Planned, StoreError> {
         self.transaction("plan due tasks", move |mut tx| async move {
             let planned = plan_round(&mut tx, limit).await?;
+            if planned.runs > 0 {
+                faults::reached("before-plan-commit");
+            }
             Ok((planned, tx))
         })
         .await
+    }
+}
+
+/// The instants that planning waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// The earliest one at which something will be due.
+    pub next_due_at: Option<Timestamp>,
+    /// The database's clock when it was read.
+    pub now: Timestamp,
+}
+
+impl Store {
+    /// When to plan: one question, where a round that finds nothing is a transaction of six.
+    pub async fn look_ahead(&self) -> Result<Ahead, StoreError> {
+        let ahead = sqlx::query!(
+            r#"
+            select least(
+                (select min(next_due_at) from task where next_due_at is not null),
+                (select min(wake_at) from due_work where state = 'waiting')
+            ) as "next: jiff_sqlx::Timestamp",
+            now() as "now!: jiff_sqlx::Timestamp"
+            "#
+        )
+        .fetch_one(&self.pool)
+        .within(self, "look for the next instant")
+        .await?;
+        Ok(Ahead { next_due_at: ahead.next.map(jiff_sqlx::Timestamp::to_jiff), now: ahead.now.to_jiff() })
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, postgres::PgQueryResult};
 
-use crate::{Store, StoreError, error::Doing as _};
+use crate::{Store, StoreError, error::Doing as _, unanswered::Within as _};
 
 /// Rows deleted in one statement: few enough to hold nobody up.
 const BITE: i64 = 2_000;
@@ -47,13 +47,16 @@ pub(crate) async fn make_partitions(connection: &mut PgConnection) -> Result<(),
 impl Store {
     /// Makes the partitions of the coming days (history, daily) and hours (outbox, hourly). Any executor, any time.
     pub async fn make_partitions(&self) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.doing("take a connection to make partitions")?;
-        make_partitions(&mut connection).await
+        let making = async {
+            let mut connection = self.pool.acquire().await.doing("take a connection to make partitions")?;
+            make_partitions(&mut connection).await
+        };
+        self.limited("make partitions", making).await
     }
 
     /// Drops history partitions older than kept, unless a run in flight has an id within; outbox partitions that are
-    /// older, or more than there is room for; expired `received` rows and acknowledged messages and decided approvals as old as history, in
-    /// small bites.
+    /// older, or more than there is room for; expired `received` rows, and acknowledged messages, problems that nobody acknowledged and decided
+    /// approvals as old as history, in small bites.
     ///
     /// Events that are dropped before they were told are told of as one `events.gap` for each agent and hour.
     pub async fn drop_old(&self, kept: Retention) -> Result<(), StoreError> {
@@ -61,16 +64,16 @@ impl Store {
         loop {
             let dropped = sqlx::query_scalar!("select drop_history(now() - make_interval(secs => $1))", history)
                 .fetch_one(&self.pool)
-                .await
-                .doing("drop old history")?;
+                .within(self, "drop old history")
+                .await?;
             let Some(partition) = dropped else { break };
             tracing::info!(partition, "dropped history partition {partition}");
         }
         loop {
             let dropped = sqlx::query_scalar!("select drop_outbox(now() - make_interval(secs => $1))", outbox)
                 .fetch_one(&self.pool)
-                .await
-                .doing("drop old events")?;
+                .within(self, "drop old events")
+                .await?;
             let Some(partition) = dropped else { break };
             tracing::info!(partition, "dropped old events of {partition}");
         }
@@ -83,8 +86,8 @@ impl Store {
         loop {
             let shrunk = sqlx::query!(r#"select dropped, bytes as "bytes!" from shrink_outbox($1)"#, max)
                 .fetch_one(&self.pool)
-                .await
-                .doing("shrink the outbox")?;
+                .within(self, "shrink the outbox")
+                .await?;
             let Some(partition) = shrunk.dropped else {
                 if shrunk.bytes > max {
                     tracing::warn!(
@@ -119,8 +122,8 @@ impl Store {
                 BITE,
             )
             .execute(&self.pool)
+            .within(self, "forget old history")
             .await
-            .doing("forget old history")
         })
         .await?;
         in_bites(|| async move {
@@ -139,8 +142,8 @@ impl Store {
                 BITE,
             )
             .execute(&self.pool)
+            .within(self, "forget expired guards")
             .await
-            .doing("forget expired guards")
         })
         .await?;
         in_bites(|| async move {
@@ -159,16 +162,41 @@ impl Store {
                 BITE,
             )
             .execute(&self.pool)
+            .within(self, "forget old messages")
             .await
-            .doing("forget old messages")
         })
         .await?;
+        self.forget_problems(history).await?;
         self.forget_approvals(history).await?;
         sqlx::query!("delete from executor where seen_at < now() - interval '7 days'")
             .execute(&self.pool)
-            .await
-            .doing("forget old executors")?;
+            .within(self, "forget old executors")
+            .await?;
         Ok(())
+    }
+
+    async fn forget_problems(&self, history: f64) -> Result<(), StoreError> {
+        in_bites(|| async move {
+            sqlx::query!(
+                "
+                delete from problem
+                where ctid = any (array (
+                    select problem.ctid
+                    from problem
+                    where problem.noted_at < now() - make_interval(secs => $1)
+                    order by problem.noted_at
+                    limit $2
+                    for update skip locked
+                ))
+                ",
+                history,
+                BITE,
+            )
+            .execute(&self.pool)
+            .await
+            .doing("forget old problems")
+        })
+        .await
     }
 
     async fn forget_approvals(&self, history: f64) -> Result<(), StoreError> {
@@ -189,8 +217,8 @@ impl Store {
                 BITE,
             )
             .execute(&self.pool)
+            .within(self, "forget old approvals")
             .await
-            .doing("forget old approvals")
         })
         .await
     }

@@ -13,18 +13,20 @@ use ordinaut_schema::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Caller, Store, StoreError, connection::plan_each_time, error::Doing as _};
+use crate::{Caller, Store, StoreError, View};
 
 use self::row::RunRow;
 
 pub(crate) use self::live::{Live, cancel_live, cancel_sub_runs};
 
 /// One run, wherever it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct RunRecord {
     pub id: RunId,
     pub task: TaskId,
     pub task_title: String,
+    /// The zone of its task, where one run was asked for.
+    pub timezone: Option<String>,
     pub revision: u32,
     pub state: RunState,
     pub skip_reason: Option<SkipReason>,
@@ -45,8 +47,10 @@ pub struct RunRecord {
     pub cancel_asked_at: Option<Timestamp>,
     /// The last error, of a run in flight too.
     pub error: Option<StepFailure>,
+    #[serde(default)]
     pub output: Value,
     /// Empty in lists.
+    #[serde(default)]
     pub steps: Vec<StepRecord>,
     pub event: Option<Value>,
     /// What a step of a parked run waits for, as the step said it: `{"waiting_for": "approval", …}`.
@@ -97,22 +101,10 @@ pub enum RetryFrom {
 
 impl Store {
     pub async fn find_run(&self, caller: &Caller, run: RunId) -> Result<RunRecord, StoreError> {
-        let agent = caller.agent;
-        self.transaction_as(caller, "find a run", move |mut tx| async move {
-            let row = sqlx::query_file_as!(RunRow, "queries/find_run.sql", agent.uuid(), run.uuid())
-                .fetch_optional(&mut *tx)
-                .await
-                .doing("find a run")?
-                .ok_or(StoreError::RunNotFound(run))?;
-            Ok((row.try_into()?, tx))
-        })
-        .await
+        self.view(caller).await?.find_run(run).await
     }
 
-    /// Newest first; `before` is the last id of the page before.
-    ///
-    /// Newest is by id, which is by the occurrence's instant: a run keeps its place when it ends, so pages neither
-    /// repeat nor lose one. `until` is exclusive.
+    /// As [`View::list_runs`].
     pub async fn list_runs(
         &self,
         caller: &Caller,
@@ -120,30 +112,58 @@ impl Store {
         before: Option<RunId>,
         limit: u32,
     ) -> Result<Vec<RunRecord>, StoreError> {
-        let agent = caller.agent;
+        self.view(caller).await?.list_runs(filter, before, limit).await
+    }
+}
+
+impl View {
+    pub async fn find_run(&mut self, run: RunId) -> Result<RunRecord, StoreError> {
+        let agent = self.agent();
+        self.ask("find a run", move |connection| {
+            Box::pin(
+                sqlx::query_file_as!(RunRow, "queries/find_run.sql", agent.uuid(), run.uuid())
+                    .fetch_optional(connection),
+            )
+        })
+        .await?
+        .ok_or(StoreError::RunNotFound(run))?
+        .try_into()
+    }
+
+    /// Newest first; `before` is the last id of the page before.
+    ///
+    /// Newest is by id, which is by the occurrence's instant: a run keeps its place when it ends, so pages neither
+    /// repeat nor lose one. `until` is exclusive.
+    pub async fn list_runs(
+        &mut self,
+        filter: &RunFilter,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let agent = self.agent();
         let task = filter.task.map(TaskId::uuid);
         let states: Vec<_> = filter.states.iter().map(|state| state.as_str().to_owned()).collect();
         let least = filter.since.map(|since| RunId::floor(since).uuid());
         let end = filter.until.map(|until| RunId::floor(until).uuid());
-        self.transaction_as(caller, "list runs", move |mut tx| async move {
-            plan_each_time(&mut tx).await?;
-            let rows = sqlx::query_file_as!(
-                RunRow,
-                "queries/list_runs.sql",
-                agent.uuid(),
-                task,
-                &states,
-                before.map(RunId::uuid),
-                least,
-                end,
-                i64::from(limit),
-            )
-            .fetch_all(&mut *tx)
-            .await
-            .doing("list runs")?;
-            let runs = rows.into_iter().map(RunRecord::try_from).collect::<Result<Vec<_>, _>>()?;
-            Ok((runs, tx))
-        })
-        .await
+        let rows = self
+            .ask("list runs", move |connection| {
+                Box::pin(async move {
+                    sqlx::query_file_as!(
+                        RunRow,
+                        "queries/list_runs.sql",
+                        agent.uuid(),
+                        task,
+                        &states,
+                        before.map(RunId::uuid),
+                        least,
+                        end,
+                        i64::from(limit),
+                    )
+                    .fetch_all(connection)
+                    .await
+                })
+            })
+            .await?;
+        rows.into_iter().map(RunRecord::try_from).collect()
     }
 }

@@ -18,7 +18,7 @@ use ordinaut_schema::secret::{HostPattern, LEAST_CHARS, MOST_BYTES, is_name};
 use serde_json::json;
 use sqlx::{Postgres, Transaction};
 
-use crate::{Caller, Store, StoreError, audit::audit, error::Doing as _};
+use crate::{Caller, Store, StoreError, audit::audit, error::Doing as _, unanswered::Within as _};
 
 pub use error::SecretError;
 pub use key::{KeyRing, KeySource};
@@ -130,8 +130,8 @@ impl Store {
             "#
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("list secrets")?;
+        .within(self, "list secrets")
+        .await?;
         let records = rows.into_iter().map(|row| SecretRecord {
             name: row.name,
             bindings: Bindings { hosts: row.hosts, servers: row.servers, channels: row.channels },
@@ -146,8 +146,8 @@ impl Store {
     pub(crate) async fn offered_secrets(&self) -> Result<BTreeMap<String, Vec<String>>, StoreError> {
         let rows = sqlx::query!("select name, hosts from secret order by name")
             .fetch_all(&self.pool)
-            .await
-            .doing("list the names of secrets")?;
+            .within(self, "list the names of secrets")
+            .await?;
         Ok(rows.into_iter().map(|row| (row.name, row.hosts)).collect())
     }
 
@@ -215,8 +215,8 @@ impl Store {
             names,
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("read secrets")?;
+        .within(self, "read secrets")
+        .await?;
         Ok(rows.into_iter().map(Sealed::from).collect())
     }
 
@@ -226,8 +226,8 @@ impl Store {
             "select name, ciphertext, nonce, key_id, hosts, servers, channels from secret order by name",
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("read secrets")?;
+        .within(self, "read secrets")
+        .await?;
         Ok(rows.into_iter().map(Sealed::from).collect())
     }
 }

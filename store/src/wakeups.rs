@@ -5,17 +5,24 @@
 //!
 //! Both ends have a connection of their own: neither a listener nor a hint waits for, or takes, one of those that
 //! the verbs work on.
+//!
+//! That there are events to relay is said in this process first. On the wire it has a channel of its own, and nothing is
+//! said there while the relay is in this process: under load there would be something to say at all times.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use sqlx::{
     PgPool,
-    postgres::{PgListener, PgPoolOptions},
+    postgres::{PgListener, PgNotification, PgPoolOptions},
 };
+use tokio::sync::Notify;
 
 use crate::{Store, StoreError, error::Doing as _};
 
@@ -24,6 +31,9 @@ use crate::{Store, StoreError, error::Doing as _};
 pub const CHANNEL: &str = "ordinaut_due";
 
 const CLAIMABLE: &str = "claimable";
+
+/// The channel on which it is said, without payload, that there are events to relay.
+const TOLD: &str = "ordinaut_told";
 
 /// What a hint is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +56,15 @@ const SEND_LIMIT: Duration = Duration::from_secs(5);
 pub struct Wakeups {
     pool: PgPool,
     waiting: Arc<Mutex<Waiting>>,
+    told: Arc<Told>,
+}
+
+/// Whoever relays waits for this.
+#[derive(Debug, Default)]
+struct Told {
+    told: Notify,
+    /// Nobody else has to hear of it.
+    is_heard_here: AtomicBool,
 }
 
 /// What is not sent yet.
@@ -53,6 +72,8 @@ pub struct Wakeups {
 struct Waiting {
     /// The foremost of what was hinted at.
     hint: Option<Hint>,
+    /// There are events to relay.
+    told: bool,
     /// Somebody is about to send it.
     sending: bool,
     last_sent: Option<Instant>,
@@ -61,7 +82,7 @@ struct Waiting {
 impl Wakeups {
     pub(crate) fn new(pool: &PgPool) -> Self {
         let pool = private_pool(pool, 1);
-        Self { pool, waiting: Arc::default() }
+        Self { pool, waiting: Arc::default(), told: Arc::default() }
     }
 
     /// Says that something is due at `at`, or earlier. Returns at once; a lost hint costs one poll.
@@ -74,9 +95,21 @@ impl Wakeups {
         self.send(Hint::Claimable);
     }
 
+    /// Says that there are events to relay.
+    pub(crate) fn tell(&self) {
+        self.told.told.notify_one();
+        if !self.told.is_heard_here.load(Relaxed) {
+            self.send_also(|waiting| waiting.told = true);
+        }
+    }
+
     fn send(&self, hint: Hint) {
+        self.send_also(|waiting| waiting.hint = Some(waiting.hint.map_or(hint, |other| other.min(hint))));
+    }
+
+    fn send_also(&self, add: impl FnOnce(&mut Waiting)) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.hint = Some(waiting.hint.map_or(hint, |other| other.min(hint)));
+        add(&mut waiting);
         if !waiting.sending {
             waiting.sending = true;
             // Not joined: it ends by itself within its limits, and losing it costs one poll.
@@ -88,12 +121,16 @@ impl Wakeups {
     async fn send_all(self) {
         while let Some(pause) = self.pause() {
             tokio::time::sleep(pause).await;
-            let Some(hint) = self.take() else { continue };
-            let payload = match hint {
+            let (hint, told) = self.take();
+            let hint = hint.map(|hint| match hint {
                 Hint::Due(at) => at.as_microsecond().to_string(),
                 Hint::Claimable => CLAIMABLE.to_owned(),
-            };
-            let sent = sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(&self.pool);
+            });
+            let (channels, payloads): (Vec<&str>, Vec<String>) =
+                hint.map(|hint| (CHANNEL, hint)).into_iter().chain(told.then(|| (TOLD, String::new()))).unzip();
+            let notify =
+                "select pg_notify(channel, payload) from unnest($1::text[], $2::text[]) as n (channel, payload)";
+            let sent = sqlx::query(notify).bind(channels).bind(payloads).execute(&self.pool);
             match tokio::time::timeout(SEND_LIMIT, sent).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
@@ -107,27 +144,29 @@ impl Wakeups {
     /// How long to wait before the next one goes out; `None`, and the sender is over, when there is none.
     fn pause(&self) -> Option<Duration> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.hint.is_none() {
+        if waiting.hint.is_none() && !waiting.told {
             waiting.sending = false;
             return None;
         }
         Some(waiting.last_sent.map_or(Duration::ZERO, |sent| PACE.saturating_sub(sent.elapsed())))
     }
 
-    fn take(&self) -> Option<Hint> {
+    fn take(&self) -> (Option<Hint>, bool) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.last_sent = Some(Instant::now());
-        waiting.hint.take()
+        (waiting.hint.take(), std::mem::take(&mut waiting.told))
     }
 }
 
-/// A small pool to the same database.
+/// A small pool to the same database. A `NOTIFY` is a commit, and a hint is not worth a flush of the disk: a crash that
+/// loses one has ended whoever would have heard it.
 fn private_pool(pool: &PgPool, connections: u32) -> PgPool {
+    let options = pool.connect_options().as_ref().clone().options([("synchronous_commit", "off")]);
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(SEND_LIMIT)
         .max_lifetime(None)
-        .connect_lazy_with(pool.connect_options().as_ref().clone())
+        .connect_lazy_with(options)
 }
 
 /// Hears hints. Losing the connection is not an error: it is a hint.
@@ -135,6 +174,7 @@ fn private_pool(pool: &PgPool, connections: u32) -> PgPool {
 pub struct Listener {
     heard: PgListener,
     pool: PgPool,
+    wakeups: Wakeups,
 }
 
 impl Store {
@@ -143,8 +183,21 @@ impl Store {
         // Two: a new connection may be made before a broken one is given up.
         let pool = private_pool(&self.pool, 2);
         let mut heard = PgListener::connect_with(&pool).await.doing("connect a listener")?;
-        heard.listen(CHANNEL).await.doing("listen for hints")?;
-        Ok(Listener { heard, pool })
+        heard.listen_all([CHANNEL, TOLD]).await.doing("listen for hints")?;
+        Ok(Listener { heard, pool, wakeups: self.wakeups.clone() })
+    }
+
+    /// Returns when there may be events to relay that were told since it returned last: by this process, or by another
+    /// one whose hints a [`Listener`] of this process hears. Not every event is hinted at, so callers look anyway.
+    ///
+    /// Cancel-safe.
+    pub async fn told(&self) {
+        self.wakeups.told.told.notified().await;
+    }
+
+    /// Whether no other process is to hear of this one's events: it relays them itself.
+    pub fn keep_hints_here(&self, keep: bool) {
+        self.wakeups.told.is_heard_here.store(keep, Relaxed);
     }
 }
 
@@ -157,22 +210,41 @@ impl Listener {
     /// Cancel-safe: a hint is lost only together with the listener.
     pub async fn next(&mut self, limit: Duration) -> Option<Hint> {
         let end = tokio::time::Instant::now() + limit;
-        let first = match tokio::time::timeout_at(end, self.heard.try_recv()).await {
-            Err(_elapsed) => return None,
-            Ok(Ok(Some(notification))) => read(notification.payload()),
-            // Connected again; whatever was hinted at meanwhile was not heard.
-            Ok(Ok(None)) => LOOK_NOW,
-            Ok(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the listener lost its connection");
-                tokio::time::timeout_at(end, self.reconnect()).await.ok()?;
-                LOOK_NOW
+        let mut foremost = loop {
+            match tokio::time::timeout_at(end, self.heard.try_recv()).await {
+                Err(_elapsed) => return None,
+                Ok(Ok(Some(notification))) => {
+                    if let Some(hint) = self.read(&notification) {
+                        break hint;
+                    }
+                }
+                // Connected again; whatever was hinted at meanwhile was not heard.
+                Ok(Ok(None)) => break self.look_now(),
+                Ok(Err(error)) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "the listener lost its connection");
+                    tokio::time::timeout_at(end, self.reconnect()).await.ok()?;
+                    break self.look_now();
+                }
             }
         };
-        let mut foremost = first;
         while let Some(notification) = self.heard.next_buffered() {
-            foremost = foremost.min(read(notification.payload()));
+            foremost = self.read(&notification).map_or(foremost, |hint| foremost.min(hint));
         }
         Some(foremost)
+    }
+
+    fn look_now(&self) -> Hint {
+        self.wakeups.told.told.notify_one();
+        LOOK_NOW
+    }
+
+    /// `None`: there are events to relay, and whoever does it is told so.
+    fn read(&self, notification: &PgNotification) -> Option<Hint> {
+        if notification.channel() == TOLD {
+            self.wakeups.told.told.notify_one();
+            return None;
+        }
+        Some(read(notification.payload()))
     }
 
     /// Tries until it listens again; ended from outside.
@@ -180,7 +252,7 @@ impl Listener {
         loop {
             let fresh = async {
                 let mut heard = PgListener::connect_with(&self.pool).await?;
-                heard.listen(CHANNEL).await?;
+                heard.listen_all([CHANNEL, TOLD]).await?;
                 Ok::<_, sqlx::Error>(heard)
             };
             match fresh.await {

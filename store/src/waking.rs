@@ -7,6 +7,7 @@ use crate::{
     Store,
     afterwards::due,
     error::{Doing as _, StoreError},
+    unanswered::Within as _,
 };
 
 impl Store {
@@ -23,8 +24,8 @@ impl Store {
             run.uuid()
         )
         .fetch_optional(&self.pool)
-        .await
-        .doing("read the zone of a run")?;
+        .within(self, "read the zone of a run")
+        .await?;
         Ok(name.flatten().as_deref().and_then(Zone::find).unwrap_or_else(Zone::utc))
     }
 }

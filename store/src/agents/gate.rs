@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ordinaut_schema::id::AgentId;
 use sqlx::types::Uuid;
 
-use crate::{Caller, Store, StoreError, audit::audit, error::Doing as _};
+use crate::{Caller, Store, StoreError, audit::audit, error::Doing as _, unanswered::Within as _};
 
 impl Store {
     /// Stops all claims, of one agent or (`None`) of everyone. Shutting a shut gate changes nothing.
@@ -59,8 +59,8 @@ impl Store {
             Uuid::nil(),
         )
         .fetch_optional(&self.pool)
-        .await
-        .doing("look at the gate")?;
+        .within(self, "look at the gate")
+        .await?;
         Ok(gate.map(|gate| (gate.shut_at.to_jiff(), gate.shut_by)))
     }
 }
@@ -71,5 +71,5 @@ fn gate_key(agent: Option<AgentId>) -> Uuid {
 }
 
 fn at_gate(agent: Option<AgentId>, by: &str) -> Caller {
-    Caller { agent: AgentId::from_uuid(gate_key(agent)), principal: by.to_owned(), client: None, traceparent: None }
+    Caller::of(AgentId::from_uuid(gate_key(agent)), by)
 }

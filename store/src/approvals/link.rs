@@ -7,7 +7,7 @@ use ordinaut_schema::id::{AgentId, ApprovalId};
 use sha2::{Digest as _, Sha256};
 
 use super::{Approval, find};
-use crate::{Store, StoreError, connection::become_agent, error::Doing as _};
+use crate::{Store, StoreError, connection::become_agent, error::Doing as _, unanswered::Within as _};
 
 impl Store {
     /// Makes a link for an approval that waits; answers its token, which is told once. Role executor only.
@@ -30,8 +30,8 @@ impl Store {
             id.uuid()
         )
         .execute(&self.pool)
-        .await
-        .doing("make a link for an approval")?;
+        .within(self, "make a link for an approval")
+        .await?;
         if made.rows_affected() == 1 { Ok(token) } else { Err(StoreError::ApprovalNotFound(id)) }
     }
 

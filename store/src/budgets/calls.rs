@@ -10,7 +10,7 @@ use ordinaut_schema::{
 };
 
 use super::{counted::billionths, zone};
-use crate::{Store, StoreError, error::Doing as _};
+use crate::{Store, StoreError, error::Doing as _, unanswered::Within as _};
 
 /// A run that is about to ask a model.
 #[derive(Debug, Clone)]
@@ -64,8 +64,8 @@ impl Store {
             asking.run.uuid(),
         )
         .fetch_one(&self.pool)
-        .await
-        .doing("read the budget of a call")?;
+        .within(self, "read the budget of a call")
+        .await?;
         let now = row.now.to_jiff();
         let of_agent = zone(row.timezone.as_deref());
         let months = (Month::of(now, &asking.zone), Month::of(now, &of_agent));
@@ -98,8 +98,8 @@ impl Store {
             month.first_day(),
         )
         .fetch_optional(&self.pool)
-        .await
-        .doing("read what a month has cost")?;
+        .within(self, "read what a month has cost")
+        .await?;
         Ok(spent.map(super::counted::cost).unwrap_or_default())
     }
 

@@ -8,7 +8,7 @@ use ordinaut_schema::{
     id::{AgentId, RunId, TaskId},
     time::Zone,
 };
-use sqlx::{Postgres, Transaction, types::Uuid};
+use sqlx::{PgConnection, types::Uuid};
 
 use crate::{StoreError, error::Doing as _};
 
@@ -33,7 +33,7 @@ pub(super) enum DaysOf {
 /// Counts the runs of days, skipped occurrences and retries left out: a run's id begins with the instant it is for, so a
 /// day is a range of ids.
 pub(super) async fn runs_of_days(
-    tx: &mut Transaction<'_, Postgres>,
+    connection: &mut PgConnection,
     days: DaysOf,
 ) -> Result<BTreeMap<Uuid, Runs>, StoreError> {
     const DOING: &str = "count the runs of days";
@@ -60,7 +60,7 @@ pub(super) async fn runs_of_days(
     let owners: Vec<Uuid> = asked.iter().map(|(owner, _)| *owner).collect();
     let counted: Vec<(i32, i64)> = if of_tasks {
         sqlx::query_file!("queries/runs_of_task_days.sql", &numbers, &owners, &from, &to, &enough)
-            .fetch_all(&mut **tx)
+            .fetch_all(&mut *connection)
             .await
             .doing(DOING)?
             .into_iter()
@@ -68,7 +68,7 @@ pub(super) async fn runs_of_days(
             .collect()
     } else {
         sqlx::query_file!("queries/runs_of_agent_days.sql", &numbers, &owners, &from, &to, &enough)
-            .fetch_all(&mut **tx)
+            .fetch_all(&mut *connection)
             .await
             .doing(DOING)?
             .into_iter()
@@ -103,7 +103,7 @@ impl MonthOf {
 
 /// What was spent in months, and what is set aside now, by owner.
 pub(super) async fn money_of_months(
-    tx: &mut Transaction<'_, Postgres>,
+    connection: &mut PgConnection,
     months: &[MonthOf],
 ) -> Result<BTreeMap<Uuid, (Cost, Cost)>, StoreError> {
     if months.is_empty() {
@@ -116,7 +116,7 @@ pub(super) async fn money_of_months(
         &months.iter().map(|it| it.owner).collect::<Vec<_>>(),
         &months.iter().map(|it| it.month.first_day()).collect::<Vec<_>>(),
     )
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *connection)
     .await
     .doing("count the money of months")?;
     let of = |n: i32| usize::try_from(n).ok().and_then(|n| months.get(n));

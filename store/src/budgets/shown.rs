@@ -6,14 +6,14 @@ use ordinaut_schema::{
     time::Zone,
 };
 use serde_json::json;
-use sqlx::{Postgres, Transaction, types::Uuid};
+use sqlx::{PgConnection, Postgres, Transaction, types::Uuid};
 
 use super::{
     counted::{Days, DaysOf, MonthOf, billionths, cost, money_of_months, runs_of_days},
     zone,
 };
 use crate::{
-    Store, StoreError,
+    Store, StoreError, View,
     agents::{lock_agent, operator},
     audit::audit,
     connection::transaction_now,
@@ -40,22 +40,13 @@ enum Of<'a> {
 }
 
 impl Store {
-    /// What is used of a task's own budget; nothing, and no question, where it has none.
+    /// As [`View::task_budget`].
     pub async fn task_budget(
         &self,
         caller: &crate::Caller,
         task: &TaskRecord,
     ) -> Result<Option<BudgetStanding>, StoreError> {
-        let budget = task.spec.budget();
-        if budget.is_empty() {
-            return Ok(None);
-        }
-        let task = task.clone();
-        self.transaction_as(caller, "look at a task's budget", move |mut tx| async move {
-            let zone = zone(Some(&task.spec.timezone));
-            Ok((Some(stand(&mut tx, &Of::Task(&task), budget, zone).await?), tx))
-        })
-        .await
+        if task.spec.budget().is_empty() { Ok(None) } else { self.view(caller).await?.task_budget(task).await }
     }
 
     /// An agent's budget and what is used of it. Role executor only, as [`Store::set_agent_budget`].
@@ -82,6 +73,22 @@ impl Store {
             write(&mut tx, agent, limits).await?;
             audit(&mut tx, &operator(agent), "change_budget", None, None, Some(json!(limits))).await?;
             Ok((look(&mut tx, agent).await?, tx))
+        })
+        .await
+    }
+}
+
+impl View {
+    /// What is used of a task's own budget; nothing, and no question, where it has none.
+    pub async fn task_budget(&mut self, task: &TaskRecord) -> Result<Option<BudgetStanding>, StoreError> {
+        let budget = task.spec.budget();
+        if budget.is_empty() {
+            return Ok(None);
+        }
+        let zone = zone(Some(&task.spec.timezone));
+        let task = task.clone();
+        self.ask_all("look at a task's budget", move |connection| {
+            Box::pin(async move { stand(connection, &Of::Task(&task), budget, zone).await.map(Some) })
         })
         .await
     }
@@ -139,12 +146,7 @@ async fn look(tx: &mut Transaction<'_, Postgres>, agent: AgentId) -> Result<Budg
     stand(tx, &Of::Agent(agent), budget, zone(row.timezone.as_deref())).await
 }
 
-async fn stand(
-    tx: &mut Transaction<'_, Postgres>,
-    of: &Of<'_>,
-    budget: Budget,
-    zone: Zone,
-) -> Result<BudgetStanding, StoreError> {
+async fn stand(tx: &mut PgConnection, of: &Of<'_>, budget: Budget, zone: Zone) -> Result<BudgetStanding, StoreError> {
     let now = transaction_now(tx).await?;
     let (day, month) = (Day::of(now, &zone), Month::of(now, &zone));
     let days = Days { zone: zone.clone(), from: now, to: now, enough: ENOUGH };
@@ -171,13 +173,13 @@ async fn stand(
     })
 }
 
-async fn used(tx: &mut Transaction<'_, Postgres>, owner: Uuid, month: Month) -> Result<(u64, u64), StoreError> {
+async fn used(tx: &mut PgConnection, owner: Uuid, month: Month) -> Result<(u64, u64), StoreError> {
     let row = sqlx::query!(
         "select tokens, calls from spending where owner_id = $1 and month = $2::text::date",
         owner,
         month.first_day()
     )
-    .fetch_optional(&mut **tx)
+    .fetch_optional(tx)
     .await
     .doing("read the tokens of a month")?;
     let count = |n: i64| u64::try_from(n).unwrap_or(0);

@@ -7,7 +7,7 @@ use ordinaut_schema::action::{Descriptor, Effect};
 use serde_json::{Value, json};
 
 use super::{Digest, digest, read};
-use crate::{Caller, Store, StoreError, audit::audit, error::Doing as _};
+use crate::{Caller, Store, StoreError, audit::audit, error::Doing as _, unanswered::Within as _};
 
 /// What is accepted of one tool: all that a call is judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +36,8 @@ impl Store {
     pub async fn pins(&self) -> Result<BTreeMap<String, Pin>, StoreError> {
         let rows = sqlx::query!(r#"select name, sha256, descriptor -> 'effect' as "effect!" from action_catalog"#)
             .fetch_all(&self.pool)
-            .await
-            .doing("read what is accepted of tools")?;
+            .within(self, "read what is accepted of tools")
+            .await?;
         rows.into_iter().map(|row| Ok((row.name.clone(), pin(&row.name, &row.sha256, row.effect)?))).collect()
     }
 
@@ -48,8 +48,8 @@ impl Store {
             name
         )
         .fetch_optional(&self.pool)
-        .await
-        .doing("read what is accepted of a tool")?;
+        .within(self, "read what is accepted of a tool")
+        .await?;
         row.map(|row| pin(name, &row.sha256, row.effect)).transpose()
     }
 
@@ -67,8 +67,8 @@ impl Store {
             server,
         )
         .fetch_all(&self.pool)
-        .await
-        .doing("list the tools of a server")?;
+        .within(self, "list the tools of a server")
+        .await?;
         rows.into_iter().map(Row::into_record).collect()
     }
 

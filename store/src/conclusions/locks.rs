@@ -1,5 +1,7 @@
 //! What a batch of conclusions locks, in the one order that everybody keeps to: tasks, then runs.
 
+use std::collections::HashMap;
+
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use ordinaut_schema::{
     id::{AgentId, LeaseToken, RunId, TaskId},
@@ -15,7 +17,6 @@ use crate::{
 
 /// A run whose row is locked under the lease that concludes it.
 pub(super) struct Held {
-    pub(super) lease: Lease,
     pub(super) run: RunId,
     pub(super) agent: AgentId,
     pub(super) task: TaskId,
@@ -32,20 +33,23 @@ pub(super) async fn lock_counted_tasks(
     conclusions: &[Conclusion],
 ) -> Result<(), StoreError> {
     let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
-    let failed: Vec<bool> = conclusions.iter().map(|it| matches!(it.verdict, Verdict::Failed { .. })).collect();
+    let failed = conclusions.iter().filter(|it| matches!(it.verdict, Verdict::Failed { .. }));
+    let failed: Vec<Uuid> = failed.map(|it| it.lease.run.uuid()).collect();
     sqlx::query!(
         "
-        select task.id
+        select id
         from task
-        join (
-            select due_work.task_id, bool_or(given.failed) as failed
-            from unnest($1::uuid [], $2::boolean []) as given (run_id, failed)
-            join due_work on due_work.run_id = given.run_id
-            group by due_work.task_id
-        ) as counted on counted.task_id = task.id
-        where counted.failed or task.failures_in_row > 0
-        order by task.id
-        for no key update of task
+        where id = any (array(
+            select task_id from due_work where run_id = any ($2)
+            union
+            select failing.id
+            from task as failing
+            join due_work on due_work.task_id = failing.id
+            where failing.failures_in_row > 0
+              and due_work.run_id = any ($1)
+        ))
+        order by id
+        for no key update
         ",
         &runs,
         &failed
@@ -56,38 +60,29 @@ pub(super) async fn lock_counted_tasks(
     Ok(())
 }
 
-/// Locks the rows that are still under their leases, in run id order, and the runs that wait for them: they are woken, and
-/// whoever ends one of those holds it while it comes for these.
+/// Locks the rows, in run id order, and with them the runs that wait for them: they are woken, and whoever ends one of
+/// those holds it while it comes for these. Answers with the rows under the lease that they are under, if any.
 pub(super) async fn lock_held(
     tx: &mut Transaction<'_, Postgres>,
     conclusions: &[Conclusion],
-) -> Result<Vec<Held>, StoreError> {
+) -> Result<HashMap<Lease, Held>, StoreError> {
     let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
-    let tokens: Vec<Uuid> = conclusions.iter().map(|it| it.lease.token.uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select due_work.run_id, mine.lease_token as "lease_token?",
-               due_work.agent_id, due_work.task_id,
-               due_work.occurrence_at as "occurrence_at: SqlTimestamp",
-               due_work.cause_depth, due_work.serial, due_work.concurrency_key,
-               due_work.cancel_reason, (due_work.cancel_asked_at is not null) as "cancel_asked!"
+        select run_id, lease_token, agent_id, task_id, occurrence_at as "occurrence_at: SqlTimestamp", cause_depth, serial,
+               concurrency_key, cancel_reason, (cancel_asked_at is not null) as "cancel_asked!"
         from due_work
-        join (
-            select given.run_id, given.lease_token
-            from unnest($1::uuid [], $2::uuid []) as given (run_id, lease_token)
-            union all
-            select distinct substr(sub.occurrence_key, 3, 36)::uuid, null::uuid
-            from unnest($1::uuid []) as given (run_id)
-            join due_work as sub on sub.run_id = given.run_id
-            where sub.trigger = 'step' and sub.occurrence_key like 's:%'
-        ) as mine
-            on mine.run_id = due_work.run_id
-            and (mine.lease_token = due_work.lease_token or mine.lease_token is null)
-        order by due_work.run_id
-        for update of due_work
+        where run_id = any ($1 || array(
+            select substr(sub.occurrence_key, 3, 36)::uuid
+            from due_work as sub
+            where sub.run_id = any ($1)
+              and sub.trigger = 'step'
+              and sub.occurrence_key like 's:%'
+        ))
+        order by run_id
+        for update
         "#,
-        &runs,
-        &tokens
+        &runs
     )
     .fetch_all(&mut **tx)
     .await
@@ -95,10 +90,10 @@ pub(super) async fn lock_held(
     Ok(rows
         .into_iter()
         .filter_map(|row| {
-            let token = LeaseToken::from_uuid(row.lease_token?);
-            Some(Held {
-                lease: Lease { run: RunId::from_uuid(row.run_id), token },
-                run: RunId::from_uuid(row.run_id),
+            let run = RunId::from_uuid(row.run_id);
+            let lease = Lease { run, token: LeaseToken::from_uuid(row.lease_token?) };
+            let held = Held {
+                run,
                 agent: AgentId::from_uuid(row.agent_id),
                 task: TaskId::from_uuid(row.task_id),
                 occurrence_at: row.occurrence_at.to_jiff(),
@@ -106,7 +101,8 @@ pub(super) async fn lock_held(
                 serial: row.serial,
                 concurrency_key: row.concurrency_key,
                 cancel: row.cancel_asked.then(|| row.cancel_reason.unwrap_or_else(|| "cancelled".to_owned())),
-            })
+            };
+            Some((lease, held))
         })
         .collect())
 }

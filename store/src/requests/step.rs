@@ -110,8 +110,7 @@ impl Store {
 }
 
 async fn start_or_look(tx: &mut Transaction<'_, Postgres>, asked: &SubRun) -> Result<SubRunState, StoreError> {
-    let caller =
-        Caller { agent: asked.agent, principal: format!("run {}", asked.parent), client: None, traceparent: None };
+    let caller = Caller::of(asked.agent, format!("run {}", asked.parent));
     let ledger = key(asked, asked.root, 1);
     let (first_seen, n) = match receive(tx, &caller, &ledger).await? {
         Received::New(at) => (at, 1),

@@ -18,6 +18,7 @@ pub(super) struct RunRow {
     pub(super) id: Uuid,
     pub(super) task_id: Uuid,
     pub(super) title: String,
+    pub(super) timezone: Option<String>,
     pub(super) revision: i32,
     pub(super) state: String,
     pub(super) skip_reason: Option<String>,
@@ -56,6 +57,7 @@ impl TryFrom<RunRow> for RunRecord {
             id,
             task: TaskId::from_uuid(row.task_id),
             task_title: row.title,
+            timezone: row.timezone,
             revision: row.revision.unsigned_abs(),
             state: named(id, "state", &row.state, RunState::from_text)?,
             skip_reason: row

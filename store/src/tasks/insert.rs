@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    Foreseen, Inserted, TaskRecord, counts_from, cursor, fields, has_clock, read_task, row::read_spec,
+    Foreseen, Inserted, Standing, TaskRecord, counts_from, cursor, fields, has_clock, read_task, row::read_spec,
     sameness::same_definition, tell_task, topic,
 };
 
@@ -109,12 +109,12 @@ fn unkept(
     cursor: Option<(Timestamp, Timestamp)>,
     now: Timestamp,
 ) -> TaskRecord {
-    TaskRecord {
+    let standing = Standing {
         id,
         agent,
+        title: accepted.spec.title.clone(),
         state,
         revision: 1,
-        spec: accepted.spec,
         next_occurrence_at: cursor.map(|(occurrence, _)| occurrence),
         next_due_at: cursor.map(|(_, due)| due),
         last_occurrence_at: None,
@@ -128,7 +128,8 @@ fn unkept(
         open_stretch: None,
         created_at: now,
         updated_at: now,
-    }
+    };
+    TaskRecord { standing, spec: accepted.spec }
 }
 
 async fn insert(

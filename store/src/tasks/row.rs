@@ -11,12 +11,39 @@ use sqlx::types::Uuid;
 
 use crate::StoreError;
 
-use super::TaskRecord;
+use super::{Standing, TaskRecord};
 
-/// What `find_task.sql` and `list_tasks.sql` answer.
+/// What `list_tasks.sql` answers.
+pub(super) struct StandingRow {
+    pub(super) id: Uuid,
+    pub(super) agent_id: Uuid,
+    pub(super) title: String,
+    pub(super) state: String,
+    pub(super) revision: i32,
+    pub(super) next_occurrence_at: Option<jiff_sqlx::Timestamp>,
+    pub(super) next_due_at: Option<jiff_sqlx::Timestamp>,
+    pub(super) last_occurrence_at: Option<jiff_sqlx::Timestamp>,
+    pub(super) runs_planned: i64,
+    pub(super) zone_source: Option<String>,
+    pub(super) paused_because: Option<String>,
+    pub(super) resume_at: Option<jiff_sqlx::Timestamp>,
+    pub(super) snoozed_until: Option<jiff_sqlx::Timestamp>,
+    pub(super) skip_next: i32,
+    pub(super) failures_in_row: i32,
+    pub(super) stretch_reason: Option<String>,
+    pub(super) stretch_from: Option<jiff_sqlx::Timestamp>,
+    pub(super) stretch_to: Option<jiff_sqlx::Timestamp>,
+    pub(super) stretch_count: Option<i32>,
+    pub(super) stretch_opened_at: Option<jiff_sqlx::Timestamp>,
+    pub(super) created_at: jiff_sqlx::Timestamp,
+    pub(super) updated_at: jiff_sqlx::Timestamp,
+}
+
+/// What `find_task.sql` answers: the same, with the definition.
 pub(super) struct TaskRow {
     pub(super) id: Uuid,
     pub(super) agent_id: Uuid,
+    pub(super) title: String,
     pub(super) state: String,
     pub(super) revision: i32,
     pub(super) definition: Value,
@@ -39,7 +66,7 @@ pub(super) struct TaskRow {
     pub(super) updated_at: jiff_sqlx::Timestamp,
 }
 
-impl TaskRow {
+impl StandingRow {
     fn stretch(&self) -> Option<Stretch> {
         Some(Stretch {
             reason: SkipReason::from_text(self.stretch_reason.as_deref()?)?,
@@ -51,10 +78,10 @@ impl TaskRow {
     }
 }
 
-impl TryFrom<TaskRow> for TaskRecord {
+impl TryFrom<StandingRow> for Standing {
     type Error = StoreError;
 
-    fn try_from(row: TaskRow) -> Result<Self, StoreError> {
+    fn try_from(row: StandingRow) -> Result<Self, StoreError> {
         let id = TaskId::from_uuid(row.id);
         let state = TaskState::from_text(&row.state)
             .ok_or_else(|| StoreError::unreadable(format!("task {id}"), format!("unknown state `{}`", row.state)))?;
@@ -64,7 +91,7 @@ impl TryFrom<TaskRow> for TaskRecord {
             state,
             revision: row.revision.unsigned_abs(),
             open_stretch: row.stretch(),
-            spec: read_spec(id, row.definition)?,
+            title: row.title,
             next_occurrence_at: row.next_occurrence_at.map(jiff_sqlx::Timestamp::to_jiff),
             next_due_at: row.next_due_at.map(jiff_sqlx::Timestamp::to_jiff),
             last_occurrence_at: row.last_occurrence_at.map(jiff_sqlx::Timestamp::to_jiff),
@@ -78,6 +105,39 @@ impl TryFrom<TaskRow> for TaskRecord {
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
         })
+    }
+}
+
+impl TryFrom<TaskRow> for TaskRecord {
+    type Error = StoreError;
+
+    fn try_from(row: TaskRow) -> Result<Self, StoreError> {
+        let spec = read_spec(TaskId::from_uuid(row.id), row.definition)?;
+        let standing = StandingRow {
+            id: row.id,
+            agent_id: row.agent_id,
+            title: row.title,
+            state: row.state,
+            revision: row.revision,
+            next_occurrence_at: row.next_occurrence_at,
+            next_due_at: row.next_due_at,
+            last_occurrence_at: row.last_occurrence_at,
+            runs_planned: row.runs_planned,
+            zone_source: row.zone_source,
+            paused_because: row.paused_because,
+            resume_at: row.resume_at,
+            snoozed_until: row.snoozed_until,
+            skip_next: row.skip_next,
+            failures_in_row: row.failures_in_row,
+            stretch_reason: row.stretch_reason,
+            stretch_from: row.stretch_from,
+            stretch_to: row.stretch_to,
+            stretch_count: row.stretch_count,
+            stretch_opened_at: row.stretch_opened_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        };
+        Ok(Self { standing: standing.try_into()?, spec })
     }
 }
 

@@ -218,9 +218,11 @@ async fn write_revision(
     Ok(())
 }
 
-/// Why the zone is what it is. A definition read back names it whoever chose it: that is no new choice.
+/// Why the zone is what it is. A definition read back names it whoever chose it: that is no new choice, but where
+/// nothing was chosen because no zone was needed.
 fn zone_source(old: &TaskRecord, new: &Accepted) -> Option<ZoneSource> {
-    if old.spec.timezone == new.spec.timezone { old.zone_source } else { Some(new.zone_source) }
+    let was_chosen = old.zone_source != Some(ZoneSource::NotNeeded);
+    if was_chosen && old.spec.timezone == new.spec.timezone { old.zone_source } else { Some(new.zone_source) }
 }
 
 /// Whether both yield the same occurrences at the same moments.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
     action::Grants,
-    id::{MessageId, OccurrenceKey, RunId, Shard, TaskId},
+    id::{AgentId, MessageId, OccurrenceKey, RunId, Shard, TaskId},
     limits::Limits,
     run::RunState,
     schedule::{Schedule, ScheduleKind, ScheduleSource},
@@ -49,7 +49,7 @@ impl Fixture {
     /// Another agent beside the local one.
     pub async fn agent(&self, name: &str) -> Result<Caller, StoreError> {
         let (agent, _token) = self.executor.add_agent(name, None, &Grants::default(), &[], None).await?;
-        Ok(Caller { agent, principal: name.to_owned(), client: None, traceparent: None })
+        Ok(Caller::of(agent, name))
     }
 }
 
@@ -162,6 +162,20 @@ impl Fixture {
         }
     }
 
+    /// Holds every task of an agent's, so that whoever would change one waits.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn hold_tasks(&self, agent: AgentId) -> Held {
+        let mut tx = self.owner.begin().await.expect("the owner begins");
+        sqlx::query("select from task where agent_id = $1 for update")
+            .bind(agent.uuid())
+            .execute(&mut *tx)
+            .await
+            .expect("the owner locks tasks");
+        Held { _tx: tx }
+    }
+
     /// Opens a stretch of so many occurrences of a task that overlapped.
     ///
     /// # Panics
@@ -219,6 +233,12 @@ impl Fixture {
         .expect("the owner plants a run");
         run
     }
+}
+
+/// Locks of [`Fixture::hold_tasks`], until it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    _tx: sqlx::Transaction<'static, sqlx::Postgres>,
 }
 
 /// A definition as acceptance would have it, counting from `now`: `schedule` is `(kind, expr)`.

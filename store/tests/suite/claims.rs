@@ -9,7 +9,7 @@ use ordinaut_schema::{
 };
 use ordinaut_store::{
     Caller, StoreError,
-    claims::{ClaimedRun, Lease},
+    claims::{ClaimedRun, Lease, Room, Suspects},
     conclusions::{Conclusion, Written},
     runs::Cancelling,
     tasks::Inserted,
@@ -96,6 +96,46 @@ async fn a_due_run_is_claimed_by_exactly_one_worker() {
 
     assert_eq!(claimed.len(), 40);
     assert_eq!(claimed.iter().collect::<BTreeSet<_>>().len(), 40, "a run was claimed twice");
+}
+
+#[tokio::test]
+async fn only_runs_that_compute_are_claimed_ahead_of_the_permits_and_none_past_one_that_does_more() {
+    let (f, _database) = Fixture::fresh().await;
+    let compute = json!([{ "id": "a", "uses": "data.transform", "with": { "expr": "now" } }]);
+    let pure = pending_runs(&f, 4, json!({ "overlap": "allow", "pipeline": compute })).await;
+    let claim = async |permits, ahead| {
+        let room = Room { permits, ahead };
+        let claimed = f.executor.claim_runs_apart(Uuid::now_v7(), room, LEASE, i64::MIN, Suspects::NONE).await.unwrap();
+        claimed.iter().map(|run| run.id).collect::<Vec<_>>()
+    };
+    assert_eq!(claim(0, 1).await, pure[..1], "no permit is needed");
+
+    let reach = json!([
+        { "id": "a", "uses": "data.transform", "with": { "expr": "now" } },
+        { "id": "b", "uses": "http.get", "with": { "url": "http://example.com" } },
+    ]);
+    let (local, now) = (Caller::local("test"), f.mcp.now().await.unwrap());
+    let definition = accepted_with("effects", (ScheduleKind::Manual, ""), now, json!({ "pipeline": reach }));
+    let task = match f.mcp.insert_task(&local, &definition, None).await.unwrap() {
+        Inserted::Created(task) | Inserted::Existed(task) => task.id,
+    };
+    let effect = [f.mcp.run_now(&local, task, "an effect", None).await.unwrap().run];
+    assert_eq!(claim(0, 10).await, [], "what is last in rank would be waited for by those before it");
+    assert_eq!(claim(1, 10).await, pure[1..2]);
+
+    // Behind a shut gate nobody waits for it.
+    let gate = "insert into gate (agent_id, shut_by) select agent_id, 'test' from due_work where run_id = $1";
+    let apart = f.agent("another").await.unwrap();
+    sqlx::query("update due_work set agent_id = $2 where run_id = $1")
+        .bind(effect[0].uuid())
+        .bind(apart.agent.uuid())
+        .execute(&f.owner)
+        .await
+        .unwrap();
+    sqlx::query(gate).bind(effect[0].uuid()).execute(&f.owner).await.unwrap();
+    assert_eq!(claim(0, 1).await, pure[2..3]);
+    sqlx::query("delete from gate").execute(&f.owner).await.unwrap();
+    assert_eq!(claim(2, 10).await, [pure[3], effect[0]], "with a permit each, in the order of their rank");
 }
 
 #[tokio::test]
@@ -193,6 +233,73 @@ async fn a_run_that_kills_its_executors_is_quarantined() {
     let run = f.mcp.find_run(&Caller::local("test"), run).await.unwrap();
     assert_eq!((run.state, run.crashes), (RunState::Quarantined, 3));
     assert!(claim(&f, 1).await.is_empty());
+}
+
+/// Every executor dies; answers how many runs were (recovered, quarantined).
+async fn crash(f: &Fixture) -> (u32, u32) {
+    let seen = f.executor.held_leases().await.unwrap();
+    f.executor.recover_runs(&seen, 3).await.unwrap()
+}
+
+#[tokio::test]
+async fn crashes_between_which_a_step_was_done_quarantine_nobody() {
+    let (f, _database) = Fixture::fresh().await;
+    let run = pending_runs(&f, 1, json!({})).await[0];
+    for id in ["a", "b", "c", "d"] {
+        let claimed = claim(&f, 1).await.remove(0);
+        f.executor.write_steps(lease_of(&claimed), &[step(id, StepState::Succeeded)]).await.unwrap();
+        assert_eq!(crash(&f).await, (1, 0), "after step {id}");
+    }
+    let begun = StepRecord { calls: 0, ..step("e", StepState::Started) };
+    for expected in [(1, 0), (0, 1)] {
+        let claimed = claim(&f, 1).await.remove(0);
+        f.executor.write_steps(lease_of(&claimed), std::slice::from_ref(&begun)).await.unwrap();
+        assert_eq!(crash(&f).await, expected, "a step that is only begun is nothing done");
+    }
+    let run = f.mcp.find_run(&Caller::local("test"), run).await.unwrap();
+    assert_eq!((run.state, run.crashes), (RunState::Quarantined, 6));
+    assert!(run.error.unwrap().message.contains("3 times"));
+}
+
+#[tokio::test]
+async fn an_attempt_that_comes_as_far_as_a_retry_begins_the_count_of_crashes_anew() {
+    let (f, _database) = Fixture::fresh().await;
+    pending_runs(&f, 1, json!({})).await;
+    for _ in 0..2 {
+        claim(&f, 1).await;
+        assert_eq!(crash(&f).await, (1, 0));
+    }
+    let run = claim(&f, 1).await.remove(0);
+    assert_eq!(run.crashes_in_row, 2);
+    let error = StepFailure::new(ErrorKind::Timeout, "too slow");
+    let retry = Conclusion { verdict: Verdict::RetryAfter { delay: Duration::ZERO, error }, ..succeeded(&run) };
+    f.executor.conclude_runs(vec![retry]).await.unwrap();
+    f.executor.plan_due(10).await.unwrap();
+    let run = claim(&f, 1).await.remove(0);
+    assert_eq!((run.crashes, run.crashes_in_row), (2, 0));
+}
+
+#[tokio::test]
+async fn of_those_one_crash_away_from_quarantine_one_is_claimed_beside_all_the_others() {
+    let (f, _database) = Fixture::fresh().await;
+    let suspects = pending_runs(&f, 3, json!({ "overlap": "allow" })).await;
+    for _ in 0..2 {
+        assert_eq!(claim(&f, 10).await.len(), 3);
+        assert_eq!(crash(&f).await, (3, 0));
+    }
+    let local = Caller::local("test");
+    let task = f.mcp.find_run(&local, suspects[0]).await.unwrap().task;
+    let fresh = f.mcp.run_now(&local, task, "fresh", None).await.unwrap().run;
+
+    let claim_apart = async |most| {
+        let apart = Suspects::before(3, most);
+        let room = Room { permits: 10, ahead: 0 };
+        let claimed = f.executor.claim_runs_apart(Uuid::now_v7(), room, LEASE, i64::MIN, apart).await.unwrap();
+        claimed.iter().map(|run| (run.id, apart.include(run))).collect::<Vec<_>>()
+    };
+    assert_eq!(claim_apart(1).await, [(suspects[0], true), (fresh, false)]);
+    assert_eq!(claim_apart(0).await, [], "one is in hand");
+    assert_eq!(claim_apart(1).await, [(suspects[1], true)]);
 }
 
 #[tokio::test]

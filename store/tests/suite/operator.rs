@@ -1,6 +1,6 @@
 //! What the operator offers, as published, and the calls of a day.
 
-use ordinaut_schema::action::{Grants, Offered};
+use ordinaut_schema::action::{Grants, Offered, Takes};
 use ordinaut_store::{Caller, testing::Fixture};
 use tokio::task::JoinSet;
 
@@ -9,7 +9,8 @@ fn offered(channels: &[&str]) -> Offered {
         channels: channels.iter().map(|name| ((*name).to_owned(), "slack".to_owned())).collect(),
         models: [("big".to_owned(), "x".to_owned()), ("small".to_owned(), "y".to_owned())].into(),
         default_model: Some("small".to_owned()),
-        commands: [("backup".to_owned(), "Backs up".to_owned())].into(),
+        commands: [("backup".to_owned(), "Backs up".to_owned()), ("older".to_owned(), "Of before".to_owned())].into(),
+        takes: [("backup".to_owned(), Takes { args: true, stdin: false })].into(),
         ..Offered::default()
     }
 }

@@ -36,7 +36,7 @@ async fn post(fixture: &Fixture, key: &str) {
 async fn read(fixture: &Fixture, after: Position, enough: usize) -> Vec<OutboxEvent> {
     let wait = async {
         loop {
-            let events = fixture.executor.read_outbox(SHARD, after, 100).await.unwrap();
+            let events = fixture.executor.read_outbox(SHARD, after, 100).await.unwrap().events;
             if events.len() >= enough {
                 return events;
             }
@@ -64,14 +64,16 @@ async fn events_are_read_in_order_and_never_past_an_open_transaction() {
 
     let before = read(&fixture, Position::default(), 1).await;
     assert_eq!(bodies(&before), ["a"], "b is committed, and waits for the one that is open");
+    let held = fixture.executor.read_outbox(SHARD, before[0].position, 100).await.unwrap();
+    assert!(held.is_held_up && held.events.is_empty(), "{held:?}");
     open.commit().await.unwrap();
     let after = read(&fixture, before[0].position, 2).await;
     assert_eq!(bodies(&after), ["late", "b"], "nothing was overtaken");
     assert!(before[0].position < after[0].position && after[0].position < after[1].position);
     assert_eq!(after[1].topic, "inbox.posted");
-    assert!(fixture.executor.read_outbox(SHARD, after[1].position, 100).await.unwrap().is_empty());
-    assert_eq!(fixture.executor.read_outbox(SHARD, Position::default(), 2).await.unwrap().len(), 2);
-    assert!(fixture.executor.read_outbox(Shard(1), Position::default(), 2).await.unwrap().is_empty());
+    assert!(fixture.executor.read_outbox(SHARD, after[1].position, 100).await.unwrap().events.is_empty());
+    assert_eq!(fixture.executor.read_outbox(SHARD, Position::default(), 2).await.unwrap().events.len(), 2);
+    assert!(fixture.executor.read_outbox(Shard(1), Position::default(), 2).await.unwrap().events.is_empty());
 }
 
 #[tokio::test]
@@ -122,7 +124,7 @@ async fn what_another_cluster_recorded_is_told_before_the_counter_has_come_so_fa
         .execute(&fixture.owner)
         .await
         .unwrap();
-    assert!(fixture.executor.read_outbox(SHARD, Position::default(), 10).await.unwrap().is_empty());
+    assert!(fixture.executor.read_outbox(SHARD, Position::default(), 10).await.unwrap().events.is_empty());
 
     ordinaut_store::migrate(&database.url).await.unwrap();
     post(&fixture, "c").await;

@@ -43,6 +43,19 @@ async fn fill(f: &Fixture, who: &Caller) {
     let key = format!("{}/ask", run.id);
     let new = NewApproval { agent: run.agent, task: run.task, run: run.id, key, cause_depth: 0, request };
     f.executor.request_approval(&new).await.unwrap();
+    let retried = f.plant_run(&task, &OccurrenceKey::manual("failing"), now, RunState::Pending).await;
+    sqlx::query(
+        "with gone as (delete from due_work where run_id = $1 returning *)
+         insert into run (id, agent_id, task_id, revision, state, trigger, occurrence_key, occurrence_at, root_run_id,
+             attempts, failures, crashes, planned_at, finished_at, steps)
+         select run_id, agent_id, task_id, revision, 'failed', trigger, occurrence_key, occurrence_at, root_run_id,
+             1, 1, 0, planned_at, now(), '[]'
+         from gone",
+    )
+    .bind(retried.uuid())
+    .execute(&f.owner)
+    .await
+    .unwrap();
 }
 
 /// The tables that the role may read at all, and of each the columns that it may.
@@ -105,7 +118,9 @@ async fn without_a_filter_of_ours_another_agents_rows_are_not_there() {
             filled.push(name.to_owned());
         }
     }
-    for needed in ["agent", "approval", "audit_log", "concurrency", "due_work", "inbox", "outbox", "received", "task"] {
+    for needed in
+        ["agent", "approval", "audit_log", "concurrency", "due_work", "inbox", "outbox", "problem", "received", "task"]
+    {
         assert!(filled.iter().any(|it| it == needed), "{needed} was empty; filled: {filled:?}");
     }
 }

@@ -349,7 +349,7 @@ async fn a_pause_has_an_end_the_planner_looks_at_and_can_be_moved() {
     assert_eq!(paused.paused_because.as_deref(), Some("holidays"));
 
     let moved = fixture.mcp.pause_task(&me(), kept.id, None, None).await.unwrap();
-    assert_eq!((moved.resume_at, moved.paused_because), (None, None));
+    assert_eq!((moved.resume_at, moved.paused_because.as_deref()), (None, None));
     assert_eq!(moved.next_occurrence_at, kept.next_occurrence_at, "a pause moves no cursor");
 
     let past = fixture.mcp.pause_task(&me(), kept.id, Some(Timestamp::UNIX_EPOCH), None).await.unwrap_err();

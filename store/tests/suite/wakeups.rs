@@ -80,3 +80,25 @@ async fn a_run_that_an_own_event_causes_is_hinted_at() {
     fixture.mcp.insert_task(&local, &accepted("Other", (ScheduleKind::Manual, ""), now), None).await.unwrap();
     assert_eq!(listener.next(LONG).await, Some(Hint::Claimable));
 }
+
+/// The fixture's stores are as those of two processes.
+#[tokio::test]
+async fn whoever_relays_is_told_of_events_of_its_own_process_and_of_others() {
+    let (fixture, _database) = Fixture::fresh().await;
+    let relay = &fixture.executor;
+    let told = async || tokio::time::timeout(LONG, relay.told()).await.expect("it is told within 30 s");
+    let mut listener = relay.listen().await.unwrap();
+    let hearing = async { while listener.next(LONG).await.is_some() {} };
+    let other = async {
+        hint(&fixture, "Of another process", "2h").await;
+        told().await;
+    };
+    tokio::select! {
+        () = hearing => panic!("nothing is heard any more"),
+        () = other => {}
+    }
+    // Nobody listens any more, and what is told here needs no listener.
+    let now = relay.now().await.unwrap();
+    relay.insert_task(&Caller::local("test"), &accepted("Own", (ScheduleKind::Manual, ""), now), None).await.unwrap();
+    told().await;
+}
