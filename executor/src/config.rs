@@ -76,7 +76,7 @@ pub struct Executor {
     pub permits: NonZeroU16,
     #[serde(with = "duration_text")]
     pub lease: Duration,
-    /// A run whose executor died this often is quarantined.
+    /// A run whose executor died this often, with nothing of it done in between, is quarantined.
     pub max_crashes: u32,
     /// How long a drain waits for attempts in hand.
     #[serde(with = "duration_text")]
@@ -84,6 +84,9 @@ pub struct Executor {
     #[serde(with = "duration_text")]
     pub abort_timeout: Duration,
     pub database_connections: u32,
+    /// How long a question to the database may stay unanswered before its outcome is taken for unknown.
+    #[serde(with = "duration_text")]
+    pub database_timeout: Duration,
     /// Addresses beyond the public ones that `http.*` may call.
     pub http_allow: Vec<String>,
     /// The operator's file of MCP servers.
@@ -108,6 +111,7 @@ impl Default for Executor {
             drain_timeout: Duration::from_secs(30),
             abort_timeout: Duration::from_secs(10),
             database_connections: 12,
+            database_timeout: Duration::from_secs(30),
             http_allow: Vec::new(),
             mcp_servers: None,
             events_kept: 100_000,
@@ -226,6 +230,7 @@ impl Config {
         }
         for (name, duration) in [
             ("ORDINAUT_LEASE", &mut executor.lease),
+            ("ORDINAUT_DATABASE_TIMEOUT", &mut executor.database_timeout),
             ("ORDINAUT_DRAIN_TIMEOUT", &mut executor.drain_timeout),
             ("ORDINAUT_HISTORY_KEPT", &mut executor.history_kept),
         ] {
@@ -249,6 +254,9 @@ impl Config {
         }
         if self.executor.database_connections < 3 {
             mistakes.push("the executor needs at least 3 database connections".to_owned());
+        }
+        if self.executor.database_timeout < Duration::from_secs(1) {
+            mistakes.push(format!("database_timeout is {:?}; it may not be under 1s", self.executor.database_timeout));
         }
         if let Err(bad) = self.allowances() {
             mistakes.extend(bad);

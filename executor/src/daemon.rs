@@ -140,6 +140,7 @@ async fn connect(config: Config) -> anyhow::Result<Store> {
     loop {
         let settings = Settings {
             max_connections: config.executor.database_connections,
+            deadline: config.executor.database_timeout,
             ..Settings::new(url.clone(), Role::Executor)
         };
         let opened = async {
@@ -251,8 +252,12 @@ impl Daemon {
             .with_tools(tools.clone());
         let progress = self.start_events(&config, recovery.executor)?;
         let around = Surroundings { actions, limits, clock: clock.clone(), progress };
-        let settings =
-            worker::Settings { executor: recovery.executor, permits: config.executor.permits, lease: recovery.lease };
+        let settings = worker::Settings {
+            executor: recovery.executor,
+            permits: config.executor.permits,
+            lease: recovery.lease,
+            max_crashes: recovery.max_crashes,
+        };
 
         let (drain, abort, stop) = (self.drain.clone(), self.abort.clone(), self.stop.clone());
         self.supports.spawn(health::serve(listener, store.clone(), exposition, drain.clone(), stop.clone()));

@@ -20,7 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    actions::{StepCall, notify::NotifySend},
+    actions::{
+        StepCall,
+        notify::{Announced, NotifySend},
+    },
     metrics,
 };
 
@@ -107,5 +110,5 @@ async fn send(
         cancelled: drain.child_token(),
     };
     // The inbox has it already, and no link is to be hidden.
-    Ok(notify.announce(call, "").await)
+    Ok(notify.announce(call, Announced { link: "", run: due.run }).await)
 }

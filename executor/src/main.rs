@@ -11,7 +11,7 @@ use ordinaut_executor::{
     daemon::{self, Machine},
     telemetry,
 };
-use ordinaut_store::embedded::Layout;
+use ordinaut_store::{embedded::Layout, faults};
 use ordinaut_telemetry::Settings;
 
 /// Runs what is due: plans occurrences, claims runs, relays events. Needs `DATABASE_URL`; uses `REDIS_URL`.
@@ -26,6 +26,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    faults::set_up();
     match start(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

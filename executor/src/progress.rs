@@ -38,12 +38,12 @@ impl Progress {
         Self(None)
     }
 
-    /// Never waits; drops, and counts, when nobody keeps up.
-    pub fn tell(&self, event: ProgressEvent) {
-        if let Some(sender) = &self.0
-            && sender.try_send(event).is_err()
-        {
-            metrics::get().progress_dropped.add(1, &[]);
+    /// Never waits; drops, and counts, when nobody keeps up, and then does not even make the event.
+    pub fn tell(&self, event: impl FnOnce() -> ProgressEvent) {
+        let Some(sender) = &self.0 else { return };
+        match sender.try_reserve() {
+            Ok(place) => place.send(event()),
+            Err(_full) => metrics::get().progress_dropped.add(1, &[]),
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct Settings {
     pub executor: Uuid,
     pub name: String,
     pub lease: Duration,
-    /// A run whose executor died this often is quarantined.
+    /// A run whose executor died this often, with nothing of it done in between, is quarantined.
     pub max_crashes: u32,
     pub kept: Retention,
 }

@@ -1,13 +1,28 @@
 //! The worker: takes permits, claims as many runs, and carries each through one attempt.
 //!
-//! A permit is taken before the claim, so nothing is claimed that cannot start at once. A short batch is not an empty
+//! A permit is taken before the claim, so nothing is claimed that cannot start at once; runs that only compute may be
+//! claimed beyond the permits ([`ahead`]), as many as are started soon. A short batch is not an empty
 //! queue (rows that changed meanwhile are skipped); two empty ones in a row are. Then it sleeps until the scheduler
 //! wakes it, or polls.
+//!
+//! A run that is one crash away from being quarantined is a suspect. One of them at a time is in this process's hands:
+//! the one that kills executors convicts itself, and not those that were beside it when it struck before.
 
-use std::{num::NonZeroU16, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU16,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
-use ordinaut_store::{Store, StoreError, claims::ClaimedRun};
+use ordinaut_store::{
+    Store, StoreError,
+    claims::{ClaimedRun, Room, Suspects},
+    faults,
+};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -18,12 +33,14 @@ use tracing::{Instrument as _, Span, info, warn};
 use uuid::Uuid;
 
 use self::{
+    ahead::Pace,
     committer::{Committer, Ledger},
     lease::Leases,
     revisions::Revisions,
 };
 use crate::{metrics, pipeline::Surroundings, traces};
 
+mod ahead;
 mod attempt;
 mod committer;
 mod lease;
@@ -33,7 +50,11 @@ mod verdict;
 pub(crate) use verdict::chain;
 
 /// The most runs of one claim.
-const BATCH: u16 = 200;
+const BATCH: u16 = 500;
+/// Runs in hand beyond the permits: what one commit takes, what waits for the next, and what is being claimed.
+const AHEAD: u16 = 3 * BATCH;
+/// Without a free permit a claim for fewer is not worth it.
+const WORTH_A_CLAIM: u16 = BATCH / 4;
 /// How often the claim begins again at the head of the queue, where dead rows cost.
 const FROM_THE_START: Duration = Duration::from_secs(1);
 /// How long to sleep at most when nothing is pending.
@@ -47,6 +68,8 @@ pub struct Settings {
     /// Attempts at once.
     pub permits: NonZeroU16,
     pub lease: Duration,
+    /// A run whose executor died this often, with nothing of it done in between, is quarantined.
+    pub max_crashes: u32,
 }
 
 /// What all attempts share.
@@ -57,6 +80,8 @@ pub(crate) struct Crew {
     committer: Committer,
     around: Surroundings,
     abort: CancellationToken,
+    /// Pipelines walked so far.
+    walked: AtomicU64,
 }
 
 /// Works until `drain`; then finishes what is in hand, or gives it back on `abort`.
@@ -93,6 +118,7 @@ async fn serve_with(
         committer,
         around,
         abort: abort.clone(),
+        walked: AtomicU64::new(0),
     });
 
     let finished = CancellationToken::new();
@@ -135,10 +161,42 @@ async fn beside(services: &mut JoinSet<()>, work: impl Future<Output = ()>) -> a
     }
 }
 
+/// What attempts hold: a permit, or a place ahead of them, and another one where the run is a suspect.
+type Permits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+/// What one claim may take.
+struct Places {
+    permits: Vec<OwnedSemaphorePermit>,
+    ahead: Vec<OwnedSemaphorePermit>,
+}
+
+impl Places {
+    fn room(&self) -> Room {
+        let count = |places: &[_]| u16::try_from(places.len()).expect("no more than a batch");
+        Room { permits: count(&self.permits), ahead: count(&self.ahead) }
+    }
+}
+
+/// A run on its way into an attempt.
+struct Claimed {
+    run: ClaimedRun,
+    /// When its lease was asked for.
+    asked_at: Instant,
+    /// It was claimed without a permit.
+    ahead: bool,
+}
+
 struct Claiming {
     crew: Arc<Crew>,
     settings: Settings,
     permits: Arc<Semaphore>,
+    /// Places beyond the permits.
+    ahead: Arc<Semaphore>,
+    pace: Pace,
+    /// Something that needs a permit is pending: nothing is to be had without one.
+    needs_permit: bool,
+    /// One permit: for the suspect in hand.
+    suspect: Arc<Semaphore>,
     attempts: JoinSet<()>,
     wake: Arc<Notify>,
     /// The rank last seen; nothing claimable is expected before it.
@@ -153,6 +211,10 @@ impl Claiming {
             crew,
             settings,
             permits: Arc::new(Semaphore::new(settings.permits.get().into())),
+            ahead: Arc::new(Semaphore::new(AHEAD.into())),
+            pace: Pace::default(),
+            needs_permit: false,
+            suspect: Arc::new(Semaphore::new(1)),
             attempts: JoinSet::new(),
             wake,
             mark: i64::MIN,
@@ -165,11 +227,11 @@ impl Claiming {
         let mut pause = Duration::from_millis(100);
         loop {
             self.reap();
-            let Some(permits) = drain.run_until_cancelled(self.take_permits()).await else { return };
+            let Some(places) = drain.run_until_cancelled(self.take_places()).await else { return };
             if drain.is_cancelled() {
                 return;
             }
-            match self.claim(permits).await {
+            match self.claim(places).await {
                 Ok(()) => pause = Duration::from_millis(100),
                 Err(error) => {
                     metrics::get().store_errors.add(1, &[opentelemetry::KeyValue::new("service", "worker")]);
@@ -182,64 +244,92 @@ impl Claiming {
             }
             if self.empty_claims >= 2 {
                 let jittered = POLL.mul_f64(0.75 + rand::random::<f64>() / 4.0);
-                tokio::select! {
+                self.empty_claims = tokio::select! {
                     () = drain.cancelled() => return,
                     // A wake-up that came since the last wait is stored: this returns at once.
-                    () = self.wake.notified() => {}
-                    () = tokio::time::sleep(jittered) => {}
-                }
-                self.empty_claims = 0;
+                    () = self.wake.notified() => 0,
+                    // What one claim skipped the next poll finds, unless somebody says so before.
+                    () = tokio::time::sleep(jittered) => 1,
+                };
             }
         }
     }
 
-    /// At least one permit, and as many more as are free.
-    async fn take_permits(&self) -> Vec<OwnedSemaphorePermit> {
-        let first = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let mut permits = vec![first];
-        while permits.len() < usize::from(BATCH) {
-            let Ok(permit) = self.permits.clone().try_acquire_owned() else { break };
-            permits.push(permit);
+    /// Every free permit and, beyond them, as many places as the pace allows; at least one of either.
+    async fn take_places(&mut self) -> Places {
+        let mut permits = free(&self.permits, BATCH);
+        let walked = self.crew.walked.load(Ordering::Relaxed);
+        let allowed = self.pace.note(Instant::now(), walked).saturating_sub(self.attempts.len() as u64);
+        let left = usize::from(BATCH) - permits.len();
+        let mut ahead =
+            free(&self.ahead, u16::try_from(allowed).unwrap_or(BATCH).min(u16::try_from(left).unwrap_or(0)));
+        if permits.is_empty() && (self.needs_permit || ahead.len() < usize::from(WORTH_A_CLAIM)) {
+            ahead.clear();
+            permits.push(self.permits.clone().acquire_owned().await.expect("the semaphore is never closed"));
+            permits.extend(free(&self.permits, BATCH - 1));
         }
-        permits
+        Places { permits, ahead }
     }
 
-    async fn claim(&mut self, permits: Vec<OwnedSemaphorePermit>) -> Result<(), StoreError> {
+    async fn claim(&mut self, places: Places) -> Result<(), StoreError> {
         if self.mark_reset_at.elapsed() >= FROM_THE_START || self.empty_claims > 0 {
             self.mark = i64::MIN;
             self.mark_reset_at = Instant::now();
         }
-        let wanted = u16::try_from(permits.len()).ok().and_then(NonZeroU16::new).expect("between 1 and BATCH permits");
+        let room = places.room();
+        let mut alone = self.suspect.clone().try_acquire_owned().ok();
+        let suspects = Suspects::before(self.settings.max_crashes, alone.is_some().into());
+        let (executor, lease) = (self.settings.executor, self.settings.lease);
         // The lease counts from before the statement: it cannot end earlier than this process believes.
         let asked_at = Instant::now();
-        let claimed =
-            self.crew.store.claim_runs(self.settings.executor, wanted, self.settings.lease, self.mark).await?;
+        let claimed = self.crew.store.claim_runs_apart(executor, room, lease, self.mark, suspects).await?;
+        if !claimed.is_empty() {
+            faults::reached("after-claim");
+        }
         match claimed.last() {
-            None => self.empty_claims += 1,
+            // Not the queue is empty, but there is nothing in it for somebody without a permit.
+            None if room.permits == 0 => self.needs_permit = true,
+            None => {
+                self.needs_permit = false;
+                self.empty_claims += 1;
+            }
             Some(last) => {
+                self.needs_permit = false;
                 self.empty_claims = 0;
                 self.mark = last.rank;
             }
         }
+        self.crew.revisions.learn(&self.crew.store, &claimed).await;
         let traced = traces::claimed(&claimed, asked_at.elapsed());
-        for (run, permit) in claimed.into_iter().zip(permits) {
+        let permits = places.permits.len();
+        let places = places.permits.into_iter().chain(places.ahead).enumerate();
+        for (run, (n, place)) in claimed.into_iter().zip(places) {
             let span = traces::attempt(&run, traced.as_ref());
-            self.start(run, asked_at, permit, span);
+            let alone = if suspects.include(&run) { alone.take() } else { None };
+            let claimed = Claimed { run, asked_at, ahead: n >= permits };
+            self.start(claimed, (place, alone), span);
         }
         metrics::get().attempts_running.record(self.attempts.len() as u64, &[]);
         Ok(())
     }
 
-    fn start(&mut self, run: ClaimedRun, asked_at: Instant, permit: OwnedSemaphorePermit, span: Span) {
+    /// Carries the run through its attempt.
+    fn start(&mut self, claimed: Claimed, (permit, alone): Permits, span: Span) {
+        let run = &claimed.run;
         metrics::get().runs_claimed.add(1, &[]);
         if run.attempt == 1 {
             let waited = run.started_at.duration_since(run.occurrence_at.max(run.planned_at)).as_secs_f64();
             metrics::get().pickup_seconds.record(waited.max(0.0), &[]);
         }
-        let crew = self.crew.clone();
+        let (crew, wake) = (self.crew.clone(), self.wake.clone());
         self.attempts.spawn(async move {
-            attempt::attempt(crew, run, asked_at).instrument(span).await;
+            attempt::attempt(crew, claimed).instrument(span).await;
             drop(permit);
+            if alone.is_some() {
+                drop(alone);
+                // The next one may have been left where it was.
+                wake.notify_one();
+            }
         });
     }
 
@@ -258,6 +348,16 @@ impl Claiming {
             note_end(ended);
         }
     }
+}
+
+/// As many as are free, up to `most`.
+fn free(semaphore: &Arc<Semaphore>, most: u16) -> Vec<OwnedSemaphorePermit> {
+    let mut taken = Vec::new();
+    while taken.len() < usize::from(most) {
+        let Ok(permit) = semaphore.clone().try_acquire_owned() else { break };
+        taken.push(permit);
+    }
+    taken
 }
 
 fn note_end(ended: Result<(), tokio::task::JoinError>) {
@@ -326,6 +426,7 @@ mod tests {
             executor: Uuid::now_v7(),
             permits: NonZeroU16::new(4).expect("4 is not 0"),
             lease: Duration::from_secs(15),
+            max_crashes: 3,
         };
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
         let working = serve_with(Broken, store.clone(), around, settings, Arc::default(), drain.clone(), abort);

@@ -19,7 +19,11 @@ use ordinaut_store::{
 };
 use serde_json::{Value, json};
 
-use super::{Action, Answer, StepCall, notify::NotifySend, store_failure};
+use super::{
+    Action, Answer, StepCall,
+    notify::{Announced, NotifySend},
+    store_failure,
+};
 use crate::clock::DatabaseClock;
 
 /// How long at least until a channel that could not be reached is tried again. Then twice as long, and so on: tries are
@@ -59,7 +63,7 @@ impl RequestApproval {
             "text": format!("{}\n{decide}\nUntil {}.", approval.message, approval.expires_at),
         });
         let announcement = StepCall { uses: "notify.send".to_owned(), input, ..call.clone() };
-        self.notify.announce(announcement, &token).await?;
+        self.notify.announce(announcement, Announced { link: &token, run: Some(call.run) }).await?;
         self.store.approval_told(approval.id).await.map_err(|error| store_failure(&error))
     }
 }

@@ -33,7 +33,7 @@ impl Action for EventPublish {
             cause_depth: call.cause_depth.saturating_add(1),
         };
         let traceparent = ordinaut_telemetry::span::current();
-        let caller = Caller { agent: call.agent, principal: "executor".to_owned(), client: None, traceparent };
+        let caller = Caller { traceparent, ..Caller::of(call.agent, "executor") };
         let published = self.store.publish_event(&caller, event).await.map_err(|error| store_failure(&error))?;
         let skipped: Vec<Value> =
             published.skipped.iter().map(|(task, reason)| json!({ "task": task, "reason": reason })).collect();

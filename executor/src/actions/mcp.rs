@@ -239,6 +239,10 @@ impl McpTools {
                 self.shared.tasks.spawn(async move { stop.run_until_cancelled(unseen).await });
             }
             let connections: Vec<_> = self.lock().connections.values().cloned().collect();
+            if connections.is_empty() {
+                // Nothing can be called whose acceptance may have changed.
+                continue;
+            }
             for connection in connections {
                 connection.sweep();
                 connection.renew().await;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use ordinaut_schema::{
+    id::RunId,
     limits::Limits,
     operator::{Channel, Operator},
     run::{ErrorKind, StepFailure},
@@ -71,8 +72,19 @@ struct Sending<'a> {
     deadline: Instant,
     /// Set before the message may leave.
     sent: &'a AtomicBool,
+    /// In whose name it is sent, if in one's.
+    run: Option<RunId>,
     /// What it says is in the inbox already.
     is_posted: bool,
+}
+
+/// What is told of something that the inbox has already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Announced<'a> {
+    /// To it, and for nobody else to see; empty for none.
+    pub(crate) link: &'a str,
+    /// A message of a task that was paused, say, is of no run.
+    pub(crate) run: Option<RunId>,
 }
 
 impl Sending<'_> {
@@ -167,13 +179,12 @@ impl Action for NotifySend {
 }
 
 impl NotifySend {
-    /// Tells of what the inbox has already, and of a link to it that nobody else may see: neither in what it answers nor
-    /// in a failure.
-    pub(crate) async fn announce(&self, call: StepCall, link: &str) -> Result<(), StepFailure> {
-        self.deliver(call, Some(link)).await.map(drop)
+    /// Tells of what the inbox has already; its link is neither in what it answers nor in a failure.
+    pub(crate) async fn announce(&self, call: StepCall, announced: Announced<'_>) -> Result<(), StepFailure> {
+        self.deliver(call, Some(announced)).await.map(drop)
     }
 
-    async fn deliver(&self, call: StepCall, announced: Option<&str>) -> Result<Value, StepFailure> {
+    async fn deliver(&self, call: StepCall, announced: Option<Announced<'_>>) -> Result<Value, StepFailure> {
         let message = Message::read(&call.input)?;
         let operator = self.standing.borrow().clone();
         let channel = find(&message.channel, &operator)?;
@@ -181,8 +192,8 @@ impl NotifySend {
         let kind = channel.map_or("inbox", |channel| channel.kind().as_str());
         let deadline = Instant::now() + own_limit(call.limit);
         let (mut used, sent) = (Used::of(Owner::Channel(message.channel.clone())), AtomicBool::new(false));
-        if let Some(link) = announced {
-            used.hide(link);
+        if let Some(announced) = announced {
+            used.hide(announced.link);
         }
         let sending = Sending {
             call: &call,
@@ -191,6 +202,7 @@ impl NotifySend {
             used: &mut used,
             deadline,
             sent: &sent,
+            run: announced.map_or(Some(call.run), |announced| announced.run),
             is_posted: announced.is_some(),
         };
         let done = tokio::select! {

@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, ffi::OsString, io, os::unix::process::ExitStatu
 use async_trait::async_trait;
 use nix::{errno::Errno, sys::signal::Signal};
 use ordinaut_schema::{
+    action::not_taken,
     limits::Limits,
     operator::{Command, Operator},
     run::{ErrorKind, StepFailure},
@@ -135,12 +136,7 @@ fn judge(asked: &Asked, command: &Command) -> Result<(), StepFailure> {
     for (field, given, allowed) in [("args", gives_args, command.args), ("stdin", asked.stdin.is_some(), command.stdin)]
     {
         if given && !allowed {
-            let id = &asked.command;
-            let message = format!(
-                "the command `{id}` takes no `{field}` from steps; the operator allows it with `{field} = true` in \
-                 `[shell.{id}]` of ordinaut.toml"
-            );
-            return Err(StepFailure::new(ErrorKind::Denied, message));
+            return Err(StepFailure::new(ErrorKind::Denied, not_taken(&asked.command, field)));
         }
     }
     Ok(())

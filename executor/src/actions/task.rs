@@ -47,7 +47,7 @@ impl Action for RunTask {
             Some(Value::Bool(wait)) => *wait,
             Some(other) => return Err(refused(format!("`wait` is {other}; it may be true or false"))),
         };
-        let caller = Caller { agent: call.agent, principal: "executor".to_owned(), client: None, traceparent: None };
+        let caller = Caller::of(call.agent, "executor");
         let task = self.store.find_task(&caller, &TaskRef::from(name)).await.map_err(|error| failure(&error))?;
         let (root, step) = call.idempotency_key.split_once('/').unwrap_or(("", &call.idempotency_key));
         let asked = SubRun {

@@ -246,7 +246,7 @@ impl Inbound<'_> {
             Some(name) => self.store.agent_named(name).await?,
             None => Caller::LOCAL_AGENT,
         };
-        let caller = Caller { agent, principal: "redis".to_owned(), client: None, traceparent: None };
+        let caller = Caller::of(agent, "redis");
         self.store.publish_event(&caller, entry.event.clone()).await.map(drop)
     }
 

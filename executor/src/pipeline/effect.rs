@@ -1,17 +1,12 @@
 //! What a repeat of a step's call does.
 
 use ordinaut_schema::{
-    action::{Effect, built_in},
+    action::{Effect, built_in, data::is_pure},
     pipeline::Step,
 };
 use serde_json::Value;
 
 use crate::actions::ActionRegistry;
-
-/// Steps of this family are computed by the engine itself, from pinned inputs.
-pub(crate) fn is_pure(uses: &str) -> bool {
-    uses.starts_with("data.")
-}
 
 /// The step's own word first, then the method, the descriptor, what the tool declares; else a repeat may do harm.
 pub(crate) fn effect(step: &Step, input: &Value, registry: &ActionRegistry) -> Effect {

@@ -12,11 +12,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use ordinaut_schema::run::{ErrorKind, StepFailure, StepRecord, StepState};
-use ordinaut_store::{Store, StoreError, claims::Lease};
+use ordinaut_schema::{
+    action::data::is_pure,
+    run::{ErrorKind, StepFailure, StepRecord, StepState},
+};
+use ordinaut_store::{Store, StoreError, claims::Lease, faults};
 use tracing::warn;
 
-use super::{effect::is_pure, output::json_bytes};
+use super::output::json_bytes;
 
 /// Where records go. The store, except in tests that kill an attempt between two writes.
 #[async_trait]
@@ -34,7 +37,10 @@ pub struct LeasedPages {
 #[async_trait]
 impl Pages for LeasedPages {
     async fn write(&self, records: &[StepRecord]) -> Result<(), StoreError> {
-        self.store.write_steps(self.lease, records).await
+        faults::reached("before-journal");
+        let written = self.store.write_steps(self.lease, records).await;
+        faults::reached("after-journal");
+        written
     }
 }
 

@@ -11,6 +11,7 @@ use ordinaut_schema::{
     template,
     time::Zone,
 };
+use ordinaut_store::faults;
 use serde_json::{Value, json};
 use tracing::Instrument as _;
 
@@ -71,7 +72,7 @@ impl Engine<'_> {
             Some(record) => self.resume(place, record)?,
             None => self.begin(place).await?,
         };
-        let Some((mut record, fresh)) = begun else { return Ok(()) };
+        let Some(mut record) = begun else { return Ok(()) };
         self.orders.may_start().await?;
         if let Err(failure) = self.may_call(step, &record.input) {
             return self.fail(place, record, failure);
@@ -81,10 +82,12 @@ impl Engine<'_> {
             self.journal.flush_effects().await?;
         } else {
             record.error = None;
-            record.output = Value::Null;
-            if fresh || effect == Effect::Once {
-                self.journal.put(record.clone());
-            }
+            // What a step waits for stays until its call is over, unless a repeat might do harm.
+            let waits_for = std::mem::take(&mut record.output);
+            let output = if effect == Effect::Once { Value::Null } else { waits_for };
+            // A repeated call too: a database that crashed may have lost the claim, and only after a write under its
+            // lease is it sure that nobody else has the run.
+            self.journal.put(StepRecord { output, ..record.clone() });
             self.journal.flush().await?;
         }
         let answer = match self.perform(&place, &record).await {
@@ -124,7 +127,7 @@ impl Engine<'_> {
     }
 
     /// A step that an earlier attempt began: `None` when it is over, else its record, to be called again.
-    fn resume(&self, place: Place<'_>, record: StepRecord) -> Result<Option<(StepRecord, bool)>, Halt> {
+    fn resume(&self, place: Place<'_>, record: StepRecord) -> Result<Option<StepRecord>, Halt> {
         match standing(&record, effect::effect(place.step, &record.input, &self.around.actions)) {
             Standing::Done => Ok(None),
             Standing::Failed(failure) => Err(Halt::Failed(failure)),
@@ -132,18 +135,18 @@ impl Engine<'_> {
                 self.fail(place, record, unknown("its executor was lost during it"))?;
                 Ok(None)
             }
-            Standing::Again => Ok(Some((record, false))),
+            Standing::Again => Ok(Some(record)),
         }
     }
 
     /// A step that nobody began: judged and rendered; `None` when it is skipped, or failed and continued from.
-    async fn begin(&self, place: Place<'_>) -> Result<Option<(StepRecord, bool)>, Halt> {
+    async fn begin(&self, place: Place<'_>) -> Result<Option<StepRecord>, Halt> {
         self.orders.may_start().await?;
         if place.item.is_none() && self.is_skipped(place.step)? {
             return Ok(None);
         }
         match self.rendered(&place) {
-            Ok(input) => Ok(Some((self.new_record(&place, input), true))),
+            Ok(input) => Ok(Some(self.new_record(&place, input))),
             Err(failure) => {
                 self.fail(place, self.new_record(&place, Value::Null), failure)?;
                 Ok(None)
@@ -154,7 +157,7 @@ impl Engine<'_> {
     /// The call itself; pure steps are computed here, on the scope they stand in.
     async fn perform(&self, place: &Place<'_>, record: &StepRecord) -> Result<Answer, StepFailure> {
         let step = place.step;
-        if effect::is_pure(&step.uses) {
+        if data::is_pure(&step.uses) {
             return self.in_scope(place, |scope| data::perform(&step.uses, &record.input, scope)).map(Answer::Output);
         }
         let Some(action) = self.around.actions.find(&step.uses) else {
@@ -183,7 +186,9 @@ impl Engine<'_> {
             cancelled: self.orders.cancelled.child_token(),
         };
         let span = traces::step(&step.id, &step.uses, place.index());
+        faults::reached("before-call");
         let answer = call::call(action, step_call).instrument(span.clone()).await;
+        faults::reached("after-call");
         traces::called(&span, answer.as_ref().err());
         answer
     }
@@ -244,7 +249,7 @@ impl Engine<'_> {
 
     fn finish(&self, mut record: StepRecord) {
         record.finished_at = Some(self.around.clock.now());
-        self.around.progress.tell(ProgressEvent {
+        self.around.progress.tell(|| ProgressEvent {
             topic: Topic::StepFinished,
             agent: self.run.agent,
             task: self.run.task,

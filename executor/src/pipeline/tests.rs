@@ -205,6 +205,7 @@ fn claimed(now: jiff::Timestamp) -> ClaimedRun {
         attempt: 0,
         failures: 0,
         crashes: 0,
+        crashes_in_row: 0,
         rank: 0,
         trigger: Trigger::Manual,
         occurrence_key: "m:x".to_owned(),

@@ -3,15 +3,19 @@
 //! No transaction is open while steps run. Whatever ends the attempt early (the lease, an abort, a panic), what was
 //! put in its journal is written before the run is given to anybody else.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use ordinaut_schema::{
-    action::{Grants, needs_grants},
+    action::Grants,
     event::Topic,
     run::{ErrorKind, StepFailure, Trigger, Verdict},
-    secret::may_name,
-    task::TaskSpec,
 };
 use ordinaut_store::{
     StoreError,
@@ -22,49 +26,55 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Crew, lease::Held, verdict};
+use super::{Claimed, Crew, ahead::GIVEN_BACK, lease::Held, revisions::Revision, verdict};
 use crate::{
     metrics,
     pipeline::{
         Attempted, Engine, Halt,
         journal::{Journal, LeasedPages},
         orders::Orders,
-        outputs,
-        scope::{Pinned, names_previous},
+        scope::Pinned,
     },
     progress::ProgressEvent,
     traces,
 };
 
 /// Runs one attempt to its end.
-pub(super) async fn attempt(crew: Arc<Crew>, run: ClaimedRun, asked_at: Instant) {
+pub(super) async fn attempt(crew: Arc<Crew>, Claimed { run, asked_at, ahead }: Claimed) {
     let lease = Lease { run: run.id, token: run.lease_token };
     let held = crew.leases.hold(lease, asked_at);
     let begun = Instant::now();
     if run.cancel_asked {
         held.orders.cancelled.cancel();
     }
-    tell_started(&crew, &run);
-
-    let prepared = match until_told(&crew, &held.orders, prepare(&crew, &run, lease)).await {
+    let prepared = if ahead && asked_at.elapsed() > GIVEN_BACK {
+        // Claimed for a pace that was not kept: somebody else may be idle.
+        Err(Halt::Released)
+    } else {
+        tell_started(&crew, &run);
+        until_told(&crew, &held.orders, prepare(&crew, &run, lease)).await
+    };
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(halt) => {
             let empty = Journal::open(Arc::new(LeasedPages { store: crew.store.clone(), lease }), Vec::new());
             return conclude(&crew, &run, &held, &empty, Err(halt), begun.elapsed()).await;
         }
     };
-    let Prepared { spec, journal, pinned, grants } = prepared;
-    let attempted = Attempted { run: &run, spec: &spec, journal: &journal, orders: &held.orders, grants: &grants };
+    let Prepared { revision, journal, pinned, grants } = prepared;
+    let attempted =
+        Attempted { run: &run, spec: &revision.spec, journal: &journal, orders: &held.orders, grants: &grants };
     let engine = Engine::new(attempted, pinned, &crew.around);
     let walk = AssertUnwindSafe(engine.run())
         .catch_unwind()
         .map(|walked| walked.unwrap_or_else(|panic| Err(panicked(&*panic))));
     let walked = until_told(&crew, &held.orders, walk).await;
+    crew.walked.fetch_add(1, Ordering::Relaxed);
     conclude(&crew, &run, &held, &journal, walked, begun.elapsed()).await;
 }
 
 struct Prepared {
-    spec: Arc<TaskSpec>,
+    revision: Arc<Revision>,
     journal: Journal,
     pinned: Pinned,
     grants: Grants,
@@ -101,26 +111,21 @@ async fn prepare(crew: &Crew, run: &ClaimedRun, lease: Lease) -> Result<Prepared
 }
 
 async fn prepare_once(crew: &Crew, run: &ClaimedRun, lease: Lease) -> Result<Prepared, StoreError> {
-    let spec = crew.revisions.find(&crew.store, run.task, run.revision).await?;
+    let revision = crew.revisions.find(&crew.store, run.task, run.revision).await?;
     // A retry begins with what its run's earlier incarnation finished.
     let written = if run.attempt > 1 || run.trigger == Trigger::Retry {
         crew.store.read_journal(run.id).await?
     } else {
         Vec::new()
     };
-    let pinned = pin(crew, run, lease, &spec).await?;
-    let mut steps = spec.pipeline.iter().flat_map(outputs::members).chain(&spec.on_failure);
-    let grants = if steps.any(|step| needs_grants(&step.uses) || may_name(&step.uses, &step.with)) {
-        crew.store.find_agent(run.agent).await?.grants
-    } else {
-        Grants::default()
-    };
+    let pinned = pin(crew, run, lease, &revision).await?;
+    let grants = if revision.needs_grants { crew.store.find_agent(run.agent).await?.grants } else { Grants::default() };
     let pages = Arc::new(LeasedPages { store: crew.store.clone(), lease });
-    Ok(Prepared { spec, journal: Journal::open(pages, written), pinned, grants })
+    Ok(Prepared { revision, journal: Journal::open(pages, written), pinned, grants })
 }
 
 /// `now` follows from the row itself, which keeps the instant of the first start; only `previous` must be written.
-async fn pin(crew: &Crew, run: &ClaimedRun, lease: Lease, spec: &TaskSpec) -> Result<Pinned, StoreError> {
+async fn pin(crew: &Crew, run: &ClaimedRun, lease: Lease, revision: &Revision) -> Result<Pinned, StoreError> {
     let unreadable = |source: serde_json::Error| StoreError::Unreadable {
         what: format!("what run {} pinned", run.id),
         source: source.into(),
@@ -128,7 +133,8 @@ async fn pin(crew: &Crew, run: &ClaimedRun, lease: Lease, spec: &TaskSpec) -> Re
     if let Some(pinned) = &run.pinned {
         return serde_json::from_value(pinned.clone()).map_err(unreadable);
     }
-    if !names_previous(spec) {
+    let spec = &revision.spec;
+    if !revision.names_previous {
         return Ok(Pinned::new(run.started_at, spec, Value::Null));
     }
     let previous = crew.store.previous_run(run.task, run.id).await?;
@@ -195,7 +201,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Halt {
 }
 
 fn tell_started(crew: &Crew, run: &ClaimedRun) {
-    crew.around.progress.tell(ProgressEvent {
+    crew.around.progress.tell(|| ProgressEvent {
         topic: Topic::RunStarted,
         agent: run.agent,
         task: run.task,

@@ -10,6 +10,7 @@ use ordinaut_schema::run::{ErrorKind, StepFailure, Verdict};
 use ordinaut_store::{
     Store, StoreError,
     conclusions::{Conclusion, Written},
+    faults,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -25,6 +26,8 @@ const ROWS: usize = 500;
 /// Bytes of one transaction, as far as they are known.
 const BYTES: usize = 4 * 1024 * 1024;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How often a row's refusal that may pass is waited out; one that stays is this row's own, and others wait behind it.
+const REFUSALS: u32 = 5;
 
 /// Where conclusions are written. The store, except in tests that refuse some.
 #[async_trait]
@@ -35,7 +38,11 @@ pub(crate) trait Ledger: Send + Sync {
 #[async_trait]
 impl Ledger for Store {
     async fn conclude(&self, conclusions: Vec<Conclusion>) -> Result<Vec<Written>, StoreError> {
-        self.conclude_runs(conclusions).await
+        faults::reached("before-conclude");
+        let written = self.conclude_runs(conclusions).await;
+        // Committed, and nobody knows it yet.
+        faults::reached("after-conclude");
+        written
     }
 }
 
@@ -99,6 +106,7 @@ pub(crate) async fn commit(ledger: &dyn Ledger, mut items: mpsc::Receiver<Item>)
 async fn commit_batch(ledger: &dyn Ledger, batch: Vec<Item>) {
     let mut batches = vec![batch];
     let mut pause = PAUSES.0;
+    let mut refusals = 0;
     while let Some(mut batch) = batches.pop() {
         if batch.is_empty() {
             continue;
@@ -111,7 +119,8 @@ async fn commit_batch(ledger: &dyn Ledger, batch: Vec<Item>) {
                     answer(item, written);
                 }
             }
-            Err(error) if error.is_retryable() => {
+            Err(error) if error.is_retryable() && (refusals < REFUSALS || !error.is_of_a_row()) => {
+                refusals += u32::from(error.is_of_a_row());
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "could not conclude {} runs; trying again",

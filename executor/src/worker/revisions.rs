@@ -1,31 +1,87 @@
-//! Definitions that were read before. A revision never changes, so it is never read twice while it is kept.
+//! Definitions that were read before. A revision never changes, so it is never read twice while it is kept, and what
+//! follows from it alone is found out once.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ordinaut_schema::{id::TaskId, task::TaskSpec};
-use ordinaut_store::{Store, StoreError};
+use ordinaut_schema::{action::needs_grants, id::TaskId, secret::may_name, task::TaskSpec};
+use ordinaut_store::{Store, StoreError, claims::ClaimedRun};
+
+use crate::pipeline::scope::names_previous;
 
 /// Past this many, all are forgotten and those in use are read again.
 const KEPT: usize = 2_000;
 
+/// A definition, and what every attempt at it has to know.
+#[derive(Debug)]
+pub(crate) struct Revision {
+    pub(crate) spec: TaskSpec,
+    /// An expression names the last succeeded run.
+    pub(crate) names_previous: bool,
+    /// A step is only called if its agent is granted it, or may name a secret.
+    pub(crate) needs_grants: bool,
+}
+
+impl Revision {
+    fn of(spec: TaskSpec) -> Arc<Self> {
+        let names_previous = names_previous(&spec);
+        let needs_grants = spec.steps().any(|step| needs_grants(&step.uses) || may_name(&step.uses, &step.with));
+        Arc::new(Self { spec, names_previous, needs_grants })
+    }
+}
+
+type Kept = HashMap<(TaskId, u32), Arc<Revision>>;
+
 #[derive(Debug, Default)]
-pub(crate) struct Revisions(Mutex<HashMap<(TaskId, u32), Arc<TaskSpec>>>);
+pub(crate) struct Revisions(Mutex<Kept>);
 
 impl Revisions {
-    pub(crate) async fn find(&self, store: &Store, task: TaskId, revision: u32) -> Result<Arc<TaskSpec>, StoreError> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&(task, revision)).cloned();
-        if let Some(spec) = known {
-            return Ok(spec);
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what a claim brought and is not known, in one question. What does not come this way, its attempt asks for.
+    pub(crate) async fn learn(&self, store: &Store, runs: &[ClaimedRun]) {
+        let unknown: Vec<(TaskId, u32)> = {
+            let kept = self.kept();
+            let mut unknown: Vec<_> = runs.iter().map(|run| (run.task, run.revision)).collect();
+            unknown.retain(|revision| !kept.contains_key(revision));
+            unknown.sort_unstable();
+            unknown.dedup();
+            unknown
+        };
+        // One is asked for by its attempt as soon.
+        if unknown.len() < 2 {
+            return;
         }
-        let spec = Arc::new(store.find_revision(task, revision).await?);
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match store.find_revisions(&unknown).await {
+            Ok(found) => {
+                let found: Vec<_> = found.into_iter().map(|(known, spec)| (known, Revision::of(spec))).collect();
+                let mut kept = self.kept();
+                if kept.len() + found.len() > KEPT {
+                    kept.clear();
+                }
+                kept.extend(found);
+            }
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "definitions are read one by one");
+            }
+        }
+    }
+
+    pub(crate) async fn find(&self, store: &Store, task: TaskId, revision: u32) -> Result<Arc<Revision>, StoreError> {
+        let known = self.kept().get(&(task, revision)).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = Revision::of(store.find_revision(task, revision).await?);
+        let mut kept = self.kept();
         if kept.len() >= KEPT {
             kept.clear();
         }
-        kept.insert((task, revision), spec.clone());
-        Ok(spec)
+        kept.insert((task, revision), found.clone());
+        Ok(found)
     }
 }

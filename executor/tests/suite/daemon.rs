@@ -63,7 +63,7 @@ async fn many_executors_run_each_due_task_once() {
 
 #[tokio::test]
 async fn a_run_outlives_its_executor_and_finished_steps_are_not_repeated() {
-    let (house, web) = (House::new().await, Web::start().await);
+    let (house, web) = (House::new().await.with_short_leases(), Web::start().await);
     let first = house.executor(&[web.allowed()]).await;
     let task = house
         .task(
@@ -90,7 +90,7 @@ async fn a_run_outlives_its_executor_and_finished_steps_are_not_repeated() {
 
 #[tokio::test]
 async fn a_harmful_step_in_the_hands_of_a_killed_executor_is_unknown_and_not_repeated() {
-    let (house, web) = (House::new().await, Web::start().await);
+    let (house, web) = (House::new().await.with_short_leases(), Web::start().await);
     let first = house.executor(&[web.allowed()]).await;
     let task = house
         .task(

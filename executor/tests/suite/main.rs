@@ -8,9 +8,14 @@
 )]
 
 mod daemon;
+mod faults;
 mod http_action;
 mod mcp_action;
+mod model;
 mod operator;
 mod parking;
+mod poison;
+mod relay;
 mod secrets;
 mod support;
+mod unanswered;

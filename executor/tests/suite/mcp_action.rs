@@ -171,6 +171,33 @@ async fn a_server_sees_the_key_and_a_cleared_environment() {
 }
 
 #[tokio::test]
+async fn a_credential_that_stands_in_the_file_as_it_is_is_in_no_output_and_no_error() {
+    let place = Place::new("literal");
+    let env = json!({ "API_KEY": "hunter2hunter2", "MODE": "production" });
+    let words = json!({
+        "command": "/bin/sh", "args": ["-c", "echo \"started with $API_KEY\" >&2; read line; sleep 1"], "env": env,
+    });
+    let servers = json!({ "example": { "command": SERVER, "args": ["--faults"], "env": env }, "words": words });
+    let tools = tools_of(&place, &servers).await;
+    let said = async |variable: &str, how: &str| {
+        run(&tools, "example.repeat", json!({ "variable": variable, "how": how })).await
+    };
+    let output = said("API_KEY", "answer").await.unwrap().to_string();
+    let failure = said("API_KEY", "fail").await.unwrap_err().message;
+    for kept in [output, failure] {
+        assert!(kept.contains("[hidden]"), "{kept}");
+        for form in ["hunter2", "aHVudGVyMmh1bnRlcjI"] {
+            assert!(!kept.contains(form), "{kept}");
+        }
+    }
+    let setting = said("MODE", "answer").await.unwrap().to_string();
+    assert!(setting.contains("production"), "a setting is no credential: {setting}");
+    let ended = run(&tools, "words.x", json!({})).await.unwrap_err();
+    assert!(ended.message.contains("started with [hidden]"), "{ended}");
+    tools.close().await;
+}
+
+#[tokio::test]
 async fn calls_share_one_process() {
     let place = Place::new("shared");
     let tools = tools_of(&place, &example()).await;

@@ -40,6 +40,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub mod half_open;
+
 /// Waits until `look` finds something.
 pub async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_mins(1);
@@ -58,23 +60,50 @@ pub struct House {
     pub caller: Caller,
     database: testing::Database,
     redis_url: String,
+    lease: &'static str,
 }
 
 impl House {
     pub async fn new() -> Self {
         let (database, redis_url) = (testing::database().await, testing::redis_url().await);
         let store = Store::connect(Settings::new(&database.url, Role::Executor)).await.unwrap();
-        Self { store, caller: Caller::local("test"), database, redis_url }
+        Self { store, caller: Caller::local("test"), database, redis_url, lease: "6s" }
     }
 
-    /// Starts an executor with a short lease, which may call these addresses.
+    /// For a test that kills: its executors' leases are short, so that nobody need wait long for recovery. Anybody
+    /// else's outlast a pause of a loaded machine, which is no crash.
+    pub fn with_short_leases(self) -> Self {
+        Self { lease: "3s", ..self }
+    }
+
+    /// Starts an executor which may call these addresses.
     pub async fn executor(&self, allowed: &[String]) -> Executor {
         self.executor_with(&[("ORDINAUT_HTTP_ALLOW", &allowed.join(","))]).await
     }
 
-    /// Starts an executor with a short lease and these settings.
+    /// Starts an executor with these settings.
     pub async fn executor_with(&self, settings: &[(&str, &str)]) -> Executor {
         self.start(None, settings).await
+    }
+
+    /// What a real process needs in its environment to work here, with a short lease.
+    pub fn environment(&self) -> [(&'static str, String); 5] {
+        [
+            ("DATABASE_URL", self.database.url.clone()),
+            ("REDIS_URL", self.redis_url.clone()),
+            ("ORDINAUT_LEASE", "1s".to_owned()),
+            ("ORDINAUT_EXECUTOR_LISTEN", "127.0.0.1:0".to_owned()),
+            ("ORDINAUT_DATABASE_CONNECTIONS", "6".to_owned()),
+        ]
+    }
+
+    /// Does something behind the programs' backs.
+    pub async fn run_sql(&self, statements: &str) {
+        self.database.run_sql(statements).await.unwrap();
+    }
+
+    pub fn database_url(&self) -> &str {
+        &self.database.url
     }
 
     /// One that also reads the operator's file.
@@ -87,7 +116,7 @@ impl House {
         let pairs = [
             ("DATABASE_URL", self.database.url.clone()),
             ("REDIS_URL", self.redis_url.clone()),
-            ("ORDINAUT_LEASE", "1s".to_owned()),
+            ("ORDINAUT_LEASE", self.lease.to_owned()),
             ("ORDINAUT_DRAIN_TIMEOUT", "200ms".to_owned()),
             ("ORDINAUT_DATABASE_CONNECTIONS", "6".to_owned()),
             ("ORDINAUT_EXECUTOR_LISTEN", port.to_string()),
@@ -178,6 +207,13 @@ impl House {
         redis::cmd("FLUSHDB").exec_async(&mut self.redis().await).await.unwrap();
     }
 
+    /// Empties Redis, and puts this into the stream of events before anybody else can.
+    pub async fn empty_redis_and_tell(&self, topic: &str) {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().cmd("FLUSHDB").cmd("XADD").arg("ordinaut:events").arg("*").arg("topic").arg(topic);
+        pipeline.exec_async(&mut self.redis().await).await.unwrap();
+    }
+
     pub async fn xadd(&self, fields: &[(&str, &str)]) {
         let _id: Option<String> = self.redis().await.xadd("ordinaut:inbound", "*", fields).await.unwrap();
     }
@@ -247,6 +283,7 @@ impl Drop for Executor {
 pub struct Web {
     address: SocketAddr,
     seen: Seen,
+    gate: CancellationToken,
 }
 
 type Seen = Arc<Mutex<HashMap<String, Vec<String>>>>;
@@ -254,11 +291,16 @@ type Seen = Arc<Mutex<HashMap<String, Vec<String>>>>;
 impl Web {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, seen) = (listener.local_addr().unwrap(), Seen::default());
-        let routes = Router::new().route("/{path}", any(answer)).with_state(seen.clone());
+        let (address, seen, gate) = (listener.local_addr().unwrap(), Seen::default(), CancellationToken::new());
+        let routes = Router::new().route("/{path}", any(answer)).with_state((seen.clone(), gate.clone()));
         // Ends with the test's runtime.
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { address, seen }
+        Self { address, seen, gate }
+    }
+
+    /// Lets those through who wait at `/wait`.
+    pub fn open(&self) {
+        self.gate.cancel();
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -296,7 +338,11 @@ impl Drop for Abandoned {
     }
 }
 
-async fn answer(State(seen): State<Seen>, Path(path): Path<String>, headers: HeaderMap) -> (StatusCode, &'static str) {
+async fn answer(
+    State((seen, gate)): State<(Seen, CancellationToken)>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> (StatusCode, &'static str) {
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
     let hits = {
         let mut seen = seen.lock().unwrap();
@@ -309,6 +355,11 @@ async fn answer(State(seen): State<Seen>, Path(path): Path<String>, headers: Hea
             let _abandoned = Abandoned { seen, path };
             pending().await
         }
+        "wait" => {
+            gate.cancelled().await;
+            (StatusCode::OK, "at last")
+        }
+        "poison" => pending().await,
         "fail-twice" if hits <= 2 => (StatusCode::INTERNAL_SERVER_ERROR, "not yet"),
         _ => (StatusCode::OK, "fine"),
     }

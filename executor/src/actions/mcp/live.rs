@@ -92,7 +92,7 @@ pub(super) struct Live {
     secrets_set_at: BTreeMap<String, Timestamp>,
     /// Held by calls to read, by whoever ends the conversation after them to write.
     in_use: Arc<RwLock<()>>,
-    /// Takes the secrets that it was started with out of what it says.
+    /// Takes the secrets that it was started with, and credentials of the file itself, out of what it says.
     redactor: Redactor,
 }
 
@@ -124,10 +124,14 @@ impl Live {
             kind: ErrorKind::Connection,
             is_protocol: false,
         })?;
+        let literals = secrets::literals(launch);
         let (launch, secrets) = secrets::fill(shared.settings.secrets.as_ref(), name, launch)
             .await
             .map_err(|failure| Unopened { why: failure.message, kind: failure.kind, is_protocol: false })?;
-        let redactor = OpenSecret::redactor(&secrets);
+        let mut redactor = OpenSecret::redactor(&secrets);
+        for credential in &literals {
+            redactor.add("", credential);
+        }
         let (served, child) = match &launch {
             Launch::Stdio { command, args, env, cwd } => {
                 let environment = &shared.settings.environment;

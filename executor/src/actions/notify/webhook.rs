@@ -24,7 +24,7 @@ pub(super) async fn send(
         "text": message.text,
         "level": message.level.as_str(),
         "task_id": call.task,
-        "run_id": call.run,
+        "run_id": sending.run,
         "idempotency_key": call.idempotency_key,
     });
     let reply = sending.post_json(url, &sent, &body).await?;

@@ -101,6 +101,8 @@ async fn a_message_that_stays_unread_is_sent_once_however_many_executors_look() 
     assert_eq!(seen[0].header("idempotency-key"), format!("escalation/{message}"));
     assert_eq!((&seen[0].body["title"], &seen[0].body["level"]), (&json!("Water"), &json!("error")));
     let text = seen[0].body["text"].as_str().unwrap();
+    // A message of no run names none, least of all one that never was.
+    assert_eq!((&seen[0].body["task_id"], &seen[0].body["run_id"]), (&json!(task.id), &Value::Null));
     assert!(text.starts_with("The cellar is wet.\nUnread in the inbox since 2"), "{text}");
     assert_eq!(scene.fixture.mcp.check_inbox(&me(), None, 10).await.unwrap().len(), 1, "it stays unread");
 }

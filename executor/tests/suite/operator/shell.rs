@@ -273,7 +273,7 @@ async fn a_command_runs_once_granted_and_an_edit_of_the_file_is_in_force_soon() 
 
 #[tokio::test]
 async fn a_command_whose_executor_is_lost_or_whose_time_runs_out_is_not_repeated_by_itself() {
-    let (house, file, place) = (House::new().await, File::new(), Place::new());
+    let (house, file, place) = (House::new().await.with_short_leases(), File::new(), Place::new());
     let (note, count) = (place.file("note"), place.file("count"));
     file.write(&format!(
         "[shell.slow]\nargv = [\"/bin/sh\", \"-c\", \"echo x >> '{count}'; echo $$ > '{note}'; exec sleep 1000\"]\n"
