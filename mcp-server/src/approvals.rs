@@ -21,7 +21,7 @@ use ordinaut_store::{
 };
 use tracing::{error, warn};
 
-use crate::backend::Backend;
+use crate::{backend::Backend, request_id::RequestId};
 
 mod page;
 
@@ -95,7 +95,8 @@ async fn decide(State(pages): State<Pages>, Path(token): Path<String>, request: 
     let store = pages.store()?;
     let approval = find(&store, &token).await?;
     let decision = read(&approval, &body).map_err(Refusal::Form)?;
-    let by = Caller { agent: approval.agent, principal: "link".to_owned(), client: None, traceparent: None };
+    let http_request_id = RequestId::current().map(|id| id.to_string());
+    let by = Caller { http_request_id, ..Caller::of(approval.agent, "link") };
     match store.answer_approval(&by, Authority::Person, approval.id, &decision).await {
         Ok(answered) => Ok(html(StatusCode::OK, page::over(&answered))),
         Err(StoreError::ApprovalRefused { reason, .. }) => Err(Refusal::Late(reason)),

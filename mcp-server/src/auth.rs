@@ -4,6 +4,7 @@ use std::fmt;
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use futures_util::future::BoxFuture;
+use sha2::Digest as _;
 
 use crate::principal::Principal;
 
@@ -12,14 +13,39 @@ use crate::principal::Principal;
 pub struct Token(String);
 
 impl Token {
+    #[cfg(test)]
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        Digest(sha2::Sha256::digest(self.0.as_bytes()).into())
     }
 }
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
+    }
+}
+
+/// The SHA-256 of a token, by which one is told from another; shown is its beginning, enough to find it by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Digest([u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", hex::encode(&self.0[..4]))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

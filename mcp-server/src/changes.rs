@@ -29,8 +29,15 @@ use crate::backend::Backend;
 
 use self::followers::Followers;
 
+/// How often everything followed is looked at while events come in, unless the operator says otherwise.
+const NET: Duration = Duration::from_secs(5);
+
 /// What one session may follow.
 pub(crate) const MOST: usize = 200;
+/// How many of an agent's sessions and calls follow something at once, at most: its sessions, and as many calls.
+const MOST_OF_AGENT: usize = 400;
+/// The same of all agents.
+const MOST_IN_ALL: usize = 4_000;
 
 /// How long after a step was told to have ended its journal is looked at once more: progress comes before it.
 const SETTLED: Duration = Duration::from_millis(150);
@@ -56,13 +63,21 @@ struct Shared {
     stirred: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    net: Duration,
     followers: Followers,
     /// Events come in: looking without being told is only the safety net.
     fed: bool,
     work: Option<AbortOnDropHandle<()>>,
 }
+
+/// Nobody else can follow anything now: each has a place in memory, and what it follows is looked at every few seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "so many sessions and calls follow something already that no more can, of this agent ({MOST_OF_AGENT}) or in all; end one first"
+)]
+pub(crate) struct Crowded;
 
 /// Why nothing more can be followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,19 +86,35 @@ pub(crate) struct TooMany;
 
 impl Changes {
     pub(crate) fn new(backend: Backend) -> Self {
-        Self(Arc::new(Shared { backend, state: Mutex::default(), stirred: Notify::new() }))
+        let state = State { net: NET, followers: Followers::default(), fed: false, work: None };
+        Self(Arc::new(Shared { backend, state: Mutex::new(state), stirred: Notify::new() }))
+    }
+
+    /// Has everything followed looked at so often, whether an event came or not.
+    pub(crate) fn look_every(&self, net: Duration) {
+        self.0.lock().net = net;
     }
 
     /// A follower of nothing yet, which sees what `agent` may see.
-    pub(crate) fn follow(&self, agent: AgentId) -> Following {
+    pub(crate) fn follow(&self, agent: AgentId) -> Result<Following, Crowded> {
         let wake = Arc::new(Notify::new());
         let mut state = self.0.lock();
+        if !state.followers.has_room(agent) {
+            return Err(Crowded);
+        }
         let number = state.followers.enter(agent, wake.clone());
         if state.work.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             state.fed = false;
             state.work = Some(AbortOnDropHandle::new(tokio::spawn(work(self.0.clone()))));
         }
-        Following { shared: self.0.clone(), agent, number, wake }
+        Ok(Following { shared: self.0.clone(), agent, number, wake })
+    }
+
+    /// A call of `agent`'s has changed something through this process: whoever follows it here need not wait for the event.
+    pub(crate) fn stir(&self, agent: AgentId) {
+        if self.0.lock().followers.stir_agent(agent) {
+            self.0.stirred.notify_one();
+        }
     }
 
     /// How many follow something at this moment, waiting calls included.

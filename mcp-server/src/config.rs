@@ -3,17 +3,21 @@
 //! The environment is read once, by the binary, and handed in as a map. Everything wrong is told at once. The file
 //! is shared by all of Ordinaut's programs: what is not listed here is another program's.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use ordinaut_schema::time::{Zone, duration_text};
+use ordinaut_schema::time::{Zone, duration_text, parse_duration};
 use ordinaut_telemetry::{LogFormat, Traces};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    guard::{Host, Origin},
+    guard::{Host, Origin, Pace},
     quota::SessionLimits,
     surface::{Group, Surface},
 };
+
+mod exposure;
+
+pub use exposure::{CertificateFiles, Exposed};
 
 /// Everything this program can be told.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -56,6 +60,14 @@ pub struct Mcp {
     pub base_path: String,
     pub allowed_hosts: Vec<Host>,
     pub allowed_origins: Vec<Origin>,
+    /// Whether a proxy that speaks TLS stands before this server: it may then listen anywhere, and believes the proxy's
+    /// `X-Forwarded-For`.
+    pub behind_proxy: bool,
+    /// A certificate with its chain, and its key, as PEM files: with both, this server speaks TLS itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
     pub body_bytes: usize,
     /// Whether only tools that change nothing are offered.
     pub read_only: bool,
@@ -66,13 +78,28 @@ pub struct Mcp {
     pub header_timeout: Duration,
     #[serde(with = "duration_text")]
     pub body_timeout: Duration,
+    /// How long a client may leave unread what it is sent.
+    #[serde(with = "duration_text")]
+    pub write_timeout: Duration,
     pub sessions: usize,
     pub sessions_per_agent: usize,
     pub sessions_opened_per_minute: u32,
+    /// How often one agent may call in a minute, and how often at once.
+    pub calls_per_minute: u32,
+    pub calls_burst: u32,
+    /// How long a session is kept in which nothing is said and on which nobody listens.
+    #[serde(with = "duration_text")]
+    pub session_idle_timeout: Duration,
     #[serde(with = "duration_text")]
     pub initialize_timeout: Duration,
     #[serde(with = "duration_text")]
     pub keep_alive: Duration,
+    /// How long a call waits for its turn beside many others.
+    #[serde(with = "duration_text")]
+    pub turn_timeout: Duration,
+    /// How often what is subscribed to is looked at, whether an event came or not.
+    #[serde(with = "duration_text")]
+    pub look_interval: Duration,
     #[serde(with = "duration_text")]
     pub drain_timeout: Duration,
     #[serde(with = "duration_text")]
@@ -86,16 +113,25 @@ impl Default for Mcp {
             base_path: String::new(),
             allowed_hosts: Host::loopback(),
             allowed_origins: Origin::loopback(),
+            behind_proxy: false,
+            tls_certificate: None,
+            tls_key: None,
             body_bytes: 1024 * 1024,
             read_only: false,
             tools: Vec::new(),
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(15),
+            write_timeout: Duration::from_secs(30),
             sessions: 1_000,
             sessions_per_agent: 200,
             sessions_opened_per_minute: 120,
+            calls_per_minute: 600,
+            calls_burst: 100,
+            session_idle_timeout: Duration::from_mins(5),
             initialize_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(15),
+            turn_timeout: Duration::from_secs(45),
+            look_interval: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(10),
             abort_timeout: Duration::from_secs(5),
         }
@@ -113,6 +149,10 @@ impl Mcp {
             sessions_per_agent: self.sessions_per_agent,
             opened_per_minute: self.sessions_opened_per_minute,
         }
+    }
+
+    pub fn calls(&self) -> Pace {
+        Pace { per_minute: self.calls_per_minute, burst: self.calls_burst }
     }
 }
 
@@ -169,6 +209,12 @@ impl Config {
         if let Some(path) = read("ORDINAUT_MCP_BASE_PATH") {
             path.clone_into(&mut self.mcp.base_path);
         }
+        if let Some(path) = read("ORDINAUT_MCP_TLS_CERTIFICATE") {
+            self.mcp.tls_certificate = Some(path.into());
+        }
+        if let Some(path) = read("ORDINAUT_MCP_TLS_KEY") {
+            self.mcp.tls_key = Some(path.into());
+        }
         // The rest can be unreadable.
         let mut parse = |name: &str, set: &mut dyn FnMut(&str) -> Option<()>| {
             if let Some(text) = read(name)
@@ -181,6 +227,12 @@ impl Config {
         parse("ORDINAUT_LOG_FORMAT", &mut |text| replace(&mut log.format, LogFormat::parse(text)));
         parse("ORDINAUT_HTTP_ADDR", &mut |text| replace(&mut mcp.listen, text.parse().ok()));
         parse("ORDINAUT_MCP_READ_ONLY", &mut |text| replace(&mut mcp.read_only, text.parse().ok()));
+        parse("ORDINAUT_MCP_BEHIND_PROXY", &mut |text| replace(&mut mcp.behind_proxy, text.parse().ok()));
+        parse("ORDINAUT_MCP_CALLS_PER_MINUTE", &mut |text| replace(&mut mcp.calls_per_minute, text.parse().ok()));
+        parse("ORDINAUT_MCP_CALLS_BURST", &mut |text| replace(&mut mcp.calls_burst, text.parse().ok()));
+        parse("ORDINAUT_MCP_SESSION_IDLE_TIMEOUT", &mut |text| {
+            replace(&mut mcp.session_idle_timeout, parse_duration(text).ok())
+        });
         parse("ORDINAUT_MCP_ALLOWED_HOSTS", &mut |text| replace(&mut mcp.allowed_hosts, listed(text, Host::parse)));
         parse("ORDINAUT_MCP_ALLOWED_ORIGINS", &mut |text| {
             replace(&mut mcp.allowed_origins, listed(text, Origin::parse))
@@ -215,6 +267,8 @@ impl Config {
             ("sessions", mcp.sessions),
             ("sessions_per_agent", mcp.sessions_per_agent),
             ("sessions_opened_per_minute", mcp.sessions_opened_per_minute as usize),
+            ("calls_per_minute", mcp.calls_per_minute as usize),
+            ("calls_burst", mcp.calls_burst as usize),
         ] {
             if value == 0 {
                 mistakes.push(format!("mcp.{name}: 0 would refuse everybody; write 1 or more"));
@@ -223,13 +277,18 @@ impl Config {
         for (name, value) in [
             ("header_timeout", mcp.header_timeout),
             ("body_timeout", mcp.body_timeout),
+            ("write_timeout", mcp.write_timeout),
             ("initialize_timeout", mcp.initialize_timeout),
             ("keep_alive", mcp.keep_alive),
+            ("turn_timeout", mcp.turn_timeout),
+            ("look_interval", mcp.look_interval),
+            ("session_idle_timeout", mcp.session_idle_timeout),
         ] {
             if value.is_zero() {
                 mistakes.push(format!("mcp.{name}: nothing happens in 0s; write a duration such as 15s"));
             }
         }
+        mistakes.extend(mcp.half_a_certificate());
         mistakes
     }
 }

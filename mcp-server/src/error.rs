@@ -3,7 +3,7 @@
 //! A refusal is a tool result that the model reads and acts on; a fault is nobody's mistake but ours, is logged here
 //! and shows no detail. Protocol errors are for protocol faults and are the SDK's.
 
-use ordinaut_schema::fault::Faults;
+use ordinaut_schema::fault::{Fault, Faults};
 use rmcp::{
     ErrorData,
     handler::server::tool::IntoCallToolResult,
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::error;
 
-use crate::{backend::NotReady, principal::Scope};
+use crate::{backend::NotReady, hints, principal::Scope, request_id::RequestId};
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,26 @@ impl Refusal {
         self
     }
 
+    /// Leaves out what names a tool that the caller does not see, as `may_read` says.
+    fn told_to(&mut self, may_read: impl Fn(&str) -> bool) {
+        self.next = hints::shown(&self.next, &may_read);
+        if self.next.is_empty() {
+            "Tell the person.".clone_into(&mut self.next);
+        }
+        // A message may be about nothing else: about a name that the caller wrote, say.
+        let told = |text: &str| Some(hints::shown(text, &may_read)).filter(|told| !told.is_empty());
+        let mut faults: Vec<Fault> = std::mem::take(&mut self.faults).into_iter().collect();
+        if let [only] = faults.as_slice()
+            && only.message == self.message
+        {
+            self.message = told(&self.message).unwrap_or_else(|| self.message.clone());
+        }
+        for fault in &mut faults {
+            fault.message = told(&fault.message).unwrap_or_else(|| fault.message.clone());
+        }
+        self.faults = faults.into_iter().collect();
+    }
+
     #[must_use]
     pub fn with_faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
@@ -94,20 +114,42 @@ impl From<NotReady> for ToolError {
     }
 }
 
-impl IntoCallToolResult for ToolError {
-    fn into_call_tool_result(self) -> Result<CallToolResponse, ErrorData> {
+impl ToolError {
+    /// What the caller is told; the cause of a fault goes into the log.
+    fn into_refusal(self) -> Refusal {
         match self {
-            Self::Refused(refusal) => Ok(refusal.into_result().into()),
+            Self::Refused(refusal) => *refusal,
             Self::Fault(fault) => {
                 error!(error = &*fault as &dyn std::error::Error, "tool call failed");
-                let refusal = Refusal::new(
+                Refusal::new(
                     "internal",
-                    "Ordinaut failed at this call; the cause is in its log.",
+                    format!("Ordinaut failed at this call; {}.", cause_logged()),
                     "Call again once; if it fails again, tell the person to run `ordinaut doctor`.",
-                );
-                Ok(refusal.into_result().into())
+                )
             }
         }
+    }
+
+    /// The result for a caller for whom `may_read` says which texts name no hidden tool, at the present `now`.
+    pub(crate) fn into_result(self, now: String, may_read: impl Fn(&str) -> bool) -> CallToolResult {
+        let mut refusal = self.into_refusal();
+        refusal.now = Some(now);
+        refusal.told_to(may_read);
+        refusal.into_result()
+    }
+}
+
+impl IntoCallToolResult for ToolError {
+    fn into_call_tool_result(self) -> Result<CallToolResponse, ErrorData> {
+        Ok(self.into_refusal().into_result().into())
+    }
+}
+
+/// Where the cause of a fault is, with what finds it there.
+pub(crate) fn cause_logged() -> String {
+    match RequestId::current() {
+        Some(id) => format!("the cause is in its log, at request {id}"),
+        None => "the cause is in its log".to_owned(),
     }
 }
 

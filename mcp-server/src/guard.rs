@@ -1,10 +1,14 @@
 //! What an HTTP request must show before it reaches a transport: one middleware over both.
 //!
 //! In this order: a `Host` this server answers to and an `Origin` it allows (a web page must not reach a server on
-//! loopback through a rebound name), a bearer token, a body of bounded size that arrives in bounded time. What
-//! passes carries its [`Principal`](crate::principal::Principal) in the extensions. The SDK's own checks are off: they cover one transport only.
+//! loopback through a rebound name), a bearer token, a pace its agent may keep, a body of bounded size that arrives in
+//! bounded time. What passes carries its [`Principal`](crate::principal::Principal) in the extensions, and a stream that
+//! answers it ends with its token. The SDK's own checks are off: they cover one transport only.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, to_bytes},
@@ -13,20 +17,55 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use tracing::{debug, error};
+use ordinaut_schema::id::AgentId;
+use tokio::time::Instant;
 
-use crate::auth::{Authenticate, Credential, Unavailable};
+use crate::{
+    auth::{Authenticate, Credential, Token},
+    principal::Principal,
+    telemetry::Metrics,
+};
 
 mod allow;
 mod cors;
+mod pace;
+mod peer;
+mod refusal;
+mod told;
+mod watch;
 
 pub use allow::{Host, Origin};
+pub use pace::Pace;
+pub(crate) use peer::Peer;
+pub(crate) use refusal::too_many;
+pub(crate) use watch::{Held, is_stream};
+
+use pace::Paces;
+use peer::Neighbourhood;
+use refusal::Refusal;
+use told::Told;
+use watch::Watch;
+
+/// Refused tokens from one place, before others from there are refused unread: a chat with an old token is no attack.
+const REFUSED_TOKENS: Pace = Pace { per_minute: 30, burst: 60 };
+/// Agents, and places, whose pace is remembered at once.
+const REMEMBERED: usize = 10_000;
 
 /// What the guard lets through.
 #[derive(Clone)]
 pub struct Guard {
     rules: Arc<Rules>,
     tokens: Arc<dyn Authenticate>,
+    memory: Arc<Memory>,
+}
+
+/// What the guard remembers of those that came.
+#[derive(Debug)]
+struct Memory {
+    calls: Mutex<Paces<AgentId>>,
+    refused_tokens: Mutex<Paces<Neighbourhood>>,
+    watch: Watch,
+    told: Told,
 }
 
 impl std::fmt::Debug for Guard {
@@ -44,11 +83,26 @@ pub struct Rules {
     pub body_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// How fast one agent may call.
+    pub calls: Pace,
+    /// Whether a proxy of the operator's says whom a request is from.
+    pub behind_proxy: bool,
 }
 
 impl Guard {
-    pub fn new(rules: Rules, tokens: Arc<dyn Authenticate>) -> Self {
-        Self { rules: Arc::new(rules), tokens }
+    pub fn new(rules: Rules, tokens: Arc<dyn Authenticate>, metrics: Metrics) -> Self {
+        let memory = Memory {
+            calls: Mutex::new(Paces::new(rules.calls, REMEMBERED)),
+            refused_tokens: Mutex::new(Paces::new(REFUSED_TOKENS, REMEMBERED)),
+            watch: Watch::default(),
+            told: Told::new(metrics),
+        };
+        Self { rules: Arc::new(rules), tokens, memory: Arc::new(memory) }
+    }
+
+    /// Asks again about every token that keeps something open, and ends what it kept where it is good no more.
+    pub(crate) async fn ask_again(&self) {
+        self.memory.watch.ask_again(&*self.tokens).await;
     }
 }
 
@@ -56,7 +110,7 @@ impl Guard {
 pub(crate) async fn check_address(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match guard.rules.check_address(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => guard.refuse(guard.peer(&request), refusal),
     }
 }
 
@@ -64,42 +118,77 @@ pub(crate) async fn check_address(State(guard): State<Guard>, request: Request, 
 pub(crate) async fn check_page(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match guard.rules.check_page(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => guard.refuse(guard.peer(&request), refusal),
     }
 }
 
 /// All of it.
 pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let peer = guard.peer(&request);
     if let Err(refusal) = guard.rules.check_address(request.uri(), request.headers()) {
-        debug!(%refusal, "request refused");
-        return refusal.into_response();
+        return guard.refuse(peer, refusal);
     }
     let page = request.headers().get(header::ORIGIN).cloned();
     // A browser asks before it sends the token, so the question has none.
     if request.method() == Method::OPTIONS && page.is_some() {
         return cors::allow(page, StatusCode::NO_CONTENT.into_response());
     }
-    let response = match guard.admit(request).await {
-        Ok(request) => next.run(request).await,
-        Err(refusal) => {
-            debug!(%refusal, "request refused");
-            refusal.into_response()
-        }
+    let response = match guard.admit(request, peer).await {
+        Ok((request, held)) => held.bound(next.run(request).await),
+        Err(refusal) => guard.refuse(peer, refusal),
     };
     cors::allow(page, response)
 }
 
 impl Guard {
-    async fn admit(&self, request: Request) -> Result<Request, Refusal> {
+    async fn admit(&self, request: Request, peer: Option<Peer>) -> Result<(Request, Held), Refusal> {
         let token = match Credential::of(request.headers()) {
             Credential::Bearer(token) => token,
             Credential::Absent => return Err(Refusal::TokenMissing),
             Credential::Malformed => return Err(Refusal::TokenMalformed),
         };
-        let principal = self.tokens.authenticate(token).await?.ok_or(Refusal::TokenInvalid)?;
+        let principal = self.identify(&token, peer.map(Peer::neighbourhood)).await?;
+        self.count_call(principal.agent)?;
         let mut request = self.rules.receive(request).await?;
+        // From here on nobody has it: what is asked of others in this request's name cannot carry it along.
+        request.headers_mut().remove(header::AUTHORIZATION);
+        let held = self.memory.watch.hold(token, Instant::now());
         request.extensions_mut().insert(principal);
-        Ok(request)
+        request.extensions_mut().insert(held.clone());
+        Ok((request, held))
+    }
+
+    async fn identify(&self, token: &Token, from: Option<Neighbourhood>) -> Result<Principal, Refusal> {
+        let refused = || self.memory.refused_tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = token.digest();
+        // Others who come from there, and were let in before, are none the worse for it.
+        if let Some(from) = &from
+            && !self.memory.watch.remembers(&digest)
+        {
+            refused().look(from, Instant::now()).map_err(Refusal::TooManyTokens)?;
+        }
+        if let Some(principal) = self.tokens.authenticate(token.clone()).await? {
+            return Ok(principal);
+        }
+        if let Some(from) = from {
+            refused().take(from, Instant::now()).map_err(Refusal::TooManyTokens)?;
+        }
+        Err(Refusal::TokenInvalid(digest))
+    }
+
+    fn count_call(&self, agent: AgentId) -> Result<(), Refusal> {
+        let mut calls = self.memory.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let pace = self.rules.calls;
+        calls.take(agent, Instant::now()).map_err(|wait| Refusal::TooManyCalls { pace, wait })
+    }
+
+    fn peer(&self, request: &Request) -> Option<Peer> {
+        Peer::of(request.extensions(), request.headers(), self.rules.behind_proxy)
+    }
+
+    fn refuse(&self, peer: Option<Peer>, refusal: Refusal) -> Response {
+        self.memory.told.tell(&refusal, peer, Instant::now());
+        refusal.into_response()
     }
 }
 
@@ -166,62 +255,4 @@ impl Rules {
 /// `to_bytes` hides which error it met one level down.
 fn is_length_limit(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.to_string().contains("length limit"))
-}
-
-/// Why a request goes no further.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
-    #[error("the request has no usable Host header")]
-    HostMissing,
-    #[error("this server does not answer to the host `{0}`; the operator can add it to `mcp.allowed_hosts`")]
-    Host(String),
-    #[error("pages of the origin `{0}` may not call this server; the operator can add it to `mcp.allowed_origins`")]
-    Origin(String),
-    #[error("a bearer token is needed; `ordinaut agent add <name>` prints one")]
-    TokenMissing,
-    #[error("the Authorization header must be one `Bearer <token>`")]
-    TokenMalformed,
-    #[error("the bearer token is unknown, revoked or expired; `ordinaut agent add <name>` prints a new one")]
-    TokenInvalid,
-    #[error("{0}")]
-    Unavailable(#[from] Unavailable),
-    #[error("the request body is larger than {0} bytes")]
-    BodyTooLarge(usize),
-    #[error("the request body did not arrive within {}s", .0.as_secs())]
-    BodyTooSlow(Duration),
-    #[error("the request body could not be read")]
-    BodyBroken,
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status = match &self {
-            Self::HostMissing | Self::TokenMalformed | Self::BodyBroken => StatusCode::BAD_REQUEST,
-            Self::Host(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
-            Self::TokenMissing | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-        };
-        let challenge = match &self {
-            // No authorization server is named: there is none, and clients would go looking for it.
-            Self::TokenMissing => Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            Self::TokenInvalid => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
-            }
-            Self::TokenMalformed => {
-                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_request\"")))
-            }
-            Self::Unavailable(why) => {
-                error!(%why, "tokens cannot be checked");
-                Some((header::RETRY_AFTER, HeaderValue::from_static("5")))
-            }
-            _ => None,
-        };
-        let mut response = (status, self.to_string()).into_response();
-        if let Some((name, value)) = challenge {
-            response.headers_mut().insert(name, value);
-        }
-        response
-    }
 }

@@ -1,7 +1,14 @@
 //! The guide to pipelines, for models: one text, the same as tool answer and as resource.
 
+use crate::hints;
+
 /// Markdown.
-pub(crate) const TEXT: &str = include_str!("guide.md");
+const TEXT: &str = include_str!("guide.md");
+
+/// The guide for whom `may_read` says of a text whether it names no tool that is hidden.
+pub(crate) fn text(may_read: impl Fn(&str) -> bool) -> String {
+    hints::shown_markdown(TEXT, may_read)
+}
 
 #[cfg(test)]
 mod tests {

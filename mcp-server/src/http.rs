@@ -9,11 +9,14 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, State},
     http::StatusCode,
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{MissedTickBehavior, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -24,6 +27,7 @@ use crate::{
     config::Mcp,
     guard::{self, Guard, Rules},
     quota::Quota,
+    request_id,
     server::OrdinautServer,
     sse::{self, SseEndpoint},
     streamable::{self, StreamableEndpoint},
@@ -31,15 +35,27 @@ use crate::{
 };
 
 mod connections;
+mod taken;
+mod tls;
+mod unread;
+
+pub use tls::{Tls, TlsError};
+
+/// How often tokens that keep something open are asked about again, idle sessions are looked for, and the certificate's
+/// files are read.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Everything that answers on HTTP.
 #[derive(Debug)]
 pub struct HttpServer {
     router: Router,
+    guard: Guard,
+    streamable: StreamableEndpoint,
+    tls: Option<Tls>,
     drain: CancellationToken,
     abort: CancellationToken,
     in_hand: TaskTracker,
-    header_timeout: Duration,
+    patience: connections::Patience,
     drain_timeout: Duration,
     abort_timeout: Duration,
 }
@@ -78,8 +94,10 @@ impl HttpServer {
             origins: config.allowed_origins.clone(),
             body_bytes: config.body_bytes,
             body_timeout: config.body_timeout,
+            calls: config.calls(),
+            behind_proxy: config.behind_proxy,
         };
-        let guard = Guard::new(rules, tokens);
+        let guard = Guard::new(rules, tokens, metrics.clone());
         let sse_settings = sse::Settings {
             base_path: config.base_path.clone(),
             initialize_timeout: config.initialize_timeout,
@@ -101,13 +119,13 @@ impl HttpServer {
             .route("/sse", get(sse::connect))
             .route("/messages", post(sse::post))
             .with_state(sse)
-            .merge(Router::new().route("/mcp", any(streamable::serve)).with_state(streamable))
+            .merge(Router::new().route("/mcp", any(streamable::serve)).with_state(streamable.clone()))
             .layer(from_fn_with_state(guard.clone(), guard::check));
         let approvals = approvals::routes(pages).layer(from_fn_with_state(guard.clone(), guard::check_page));
         let metrics = Router::new()
             .route("/metrics", get(show_metrics))
             .with_state(metrics)
-            .layer(from_fn_with_state(guard, guard::check_address));
+            .layer(from_fn_with_state(guard.clone(), guard::check_address));
         // Probes name the server by whatever address they were given, and learn nothing but "yes".
         let probes = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
@@ -115,11 +133,19 @@ impl HttpServer {
             .with_state(health);
         let routes = transports.merge(approvals).merge(metrics).merge(probes).layer(DefaultBodyLimit::disable());
         Self {
-            router: under(&config.base_path, routes),
+            // Outermost: what is refused has a name, too.
+            router: under(&config.base_path, routes).layer(from_fn(request_id::name)),
+            guard,
+            streamable,
+            tls: None,
             drain,
             abort,
             in_hand,
-            header_timeout: config.header_timeout,
+            patience: connections::Patience {
+                asking: config.header_timeout,
+                taking: config.write_timeout,
+                connections: connections::CONNECTIONS,
+            },
             drain_timeout: config.drain_timeout,
             abort_timeout: config.abort_timeout,
         }
@@ -137,10 +163,31 @@ impl HttpServer {
         self
     }
 
+    /// The same application over TLS, and over nothing else.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Serves until drained.
     pub async fn serve(self, listener: TcpListener) {
-        let Self { router, drain, abort, in_hand, header_timeout, drain_timeout, abort_timeout } = self;
-        let serving = connections::serve(listener, router, header_timeout, drain.clone());
+        let Self { router, guard, streamable, tls, drain, abort, in_hand, patience, .. } = self;
+        let Self { drain_timeout, abort_timeout, .. } = self;
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let serving = connections::serve(listener, router, acceptor, patience, drain.clone());
+        let upkeep = async {
+            let mut beat = tokio::time::interval(UPKEEP_INTERVAL);
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                beat.tick().await;
+                // The rest is not kept waiting by a database that does not answer.
+                let _ = timeout(UPKEEP_INTERVAL, guard.ask_again()).await;
+                streamable.end_sessions().await;
+                if let Some(tls) = &tls {
+                    tls.renew().await;
+                }
+            }
+        };
         let ending = async {
             drain.cancelled().await;
             info!("draining");
@@ -153,6 +200,7 @@ impl HttpServer {
         };
         tokio::select! {
             () = serving => {}
+            () = upkeep => {}
             () = ending => warn!("connections are still open after the drain; they are left"),
         }
     }

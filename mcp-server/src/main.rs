@@ -4,14 +4,17 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use nix::unistd::geteuid;
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::geteuid,
+};
 #[cfg(feature = "conformance")]
 use ordinaut_mcp::conformance::{Instance, Loopback};
 use ordinaut_mcp::{
     backend::{Backend, Embedded},
     bring_up::{self, Place},
     config::Config,
-    http::{HttpServer, Parts},
+    http::{HttpServer, Parts, Tls},
     server::{OrdinautServer, Zones},
     stdio,
     telemetry::Metrics,
@@ -24,7 +27,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Ordinaut for AI assistants: schedule work over the Model Context Protocol.
 #[derive(Debug, Parser)]
@@ -107,6 +110,10 @@ async fn serve(config: Config, set: Embedded, transport: &Transport) -> Result<(
     if let Transport::Conformance { listen } = transport {
         return serve_conformance(*listen, &config, metrics, drain).await;
     }
+    // Before anything else is started for it.
+    if matches!(transport, Transport::Http { .. }) {
+        config.mcp.check_exposure()?;
+    }
     let (starter, backend) = Backend::starting("the services");
     let place = match &config.database_url {
         Some(url) => Place::Configured { database: url.clone(), redis: config.redis_url.clone() },
@@ -148,17 +155,25 @@ async fn serve_transport(
     match transport {
         Transport::Stdio { .. } => {
             let server = OrdinautServer::local(backend, metrics, zones).offering(config.mcp.surface());
+            let server = server.waiting(config.mcp.turn_timeout).looking_every(config.mcp.look_interval);
             stdio::serve(server, &drain).await.map_err(Into::into)
         }
         Transport::Http { .. } => {
             let server =
                 OrdinautServer::guarded(backend.clone(), metrics.clone(), zones).offering(config.mcp.surface());
+            let server = server.waiting(config.mcp.turn_timeout).looking_every(config.mcp.look_interval);
+            allow_descriptors();
             let tokens = Arc::new(backend.clone());
-            let http = HttpServer::new(&config.mcp, Parts { server, backend, tokens, metrics, drain });
+            let tls = match config.mcp.certificate() {
+                Some(files) => Some(Tls::open(files).await?),
+                None => None,
+            };
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let http = HttpServer::new(&config.mcp, Parts { server, backend, tokens, metrics, drain }).with_tls(tls);
             let listener = TcpListener::bind(config.mcp.listen)
                 .await
                 .with_context(|| format!("listen on {}", config.mcp.listen))?;
-            info!("listening on {}", listener.local_addr().context("read the address listened on")?);
+            info!(scheme, "listening on {}", listener.local_addr().context("read the address listened on")?);
             http.serve(listener).await;
             Ok(())
         }
@@ -185,6 +200,15 @@ async fn serve_conformance(
 fn machine_zone() -> Option<Zone> {
     let system = jiff::tz::TimeZone::try_system().ok()?;
     system.iana_name().and_then(Zone::find)
+}
+
+/// Lets this process hold as many descriptors as the system permits: a client holds one or two.
+fn allow_descriptors() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is; fewer clients fit");
+    }
 }
 
 /// Another program of this installation.

@@ -1,4 +1,4 @@
-//! Resources: tasks and runs as the tools show them, the guide, the schema of a definition.
+//! Resources: tasks and runs as the tools show them, the guide, the schemas of a definition and of what tools answer.
 
 use ordinaut_schema::task;
 use rmcp::{
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     changes::Subject,
-    error::ToolError,
+    error::{ToolError, cause_logged},
     guide,
     server::OrdinautServer,
     tools::{self, Wanted},
@@ -18,6 +18,7 @@ use crate::{
 
 const GUIDE: &str = "ordinaut://guide/pipelines";
 const SCHEMA: &str = "ordinaut://schema/task";
+const OUTPUTS: &str = "ordinaut://schema/outputs";
 const TASKS: &str = "ordinaut://tasks/";
 const RUNS: &str = "ordinaut://runs/";
 
@@ -85,6 +86,10 @@ fn fixed() -> Vec<Resource> {
             .with_title("The schema of a task")
             .with_description("JSON Schema of a definition, steps included")
             .with_mime_type(JSON),
+        Resource::new(OUTPUTS, "output schemas")
+            .with_title("The schemas of answers")
+            .with_description("JSON Schema of the structured content of each tool, and of a refusal")
+            .with_mime_type(JSON),
     ]
 }
 
@@ -94,8 +99,9 @@ pub(crate) async fn read(
     context: RequestContext<RoleServer>,
 ) -> Result<ReadResourceResult, ErrorData> {
     let (text, kind) = match uri {
-        GUIDE => (guide::TEXT.to_owned(), MARKDOWN),
+        GUIDE => (guide::text(|text| server.may_read(&context, text)), MARKDOWN),
         SCHEMA => (task::json_schema().to_string(), JSON),
+        OUTPUTS => (server.outputs(&context).map_err(protocol_error)?.to_string(), JSON),
         uri => {
             let wanted = wanted(uri).filter(|_| is_offered(server, uri));
             let wanted = wanted.ok_or_else(|| about(uri, unknown(uri)))?;
@@ -132,7 +138,8 @@ fn wanted(uri: &str) -> Option<Wanted> {
 }
 
 fn unknown(uri: &str) -> ErrorData {
-    let message = format!("there is no resource `{uri}`; there are {TASKS}<id>, {RUNS}<id>, {GUIDE} and {SCHEMA}");
+    let message =
+        format!("there is no resource `{uri}`; there are {TASKS}<id>, {RUNS}<id>, {GUIDE}, {SCHEMA} and {OUTPUTS}");
     ErrorData::resource_not_found(message, None)
 }
 
@@ -154,7 +161,7 @@ pub(crate) fn protocol_error(error: ToolError) -> ErrorData {
         }
         ToolError::Fault(fault) => {
             tracing::error!(error = &*fault as &dyn std::error::Error, "a resource cannot be read");
-            ErrorData::internal_error("Ordinaut failed at this; the cause is in its log", None)
+            ErrorData::internal_error(format!("Ordinaut failed at this; {}", cause_logged()), None)
         }
     }
 }

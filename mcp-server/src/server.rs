@@ -3,44 +3,33 @@
 //! It is cheap to clone, because the SDK makes one for every session and every stateless request; what is shared
 //! hangs on one `Arc`, the tool router with it (the macro's default would rebuild it on every call).
 
-use std::{borrow::Cow, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use axum::http::request::Parts;
-use ordinaut_schema::{task::ZoneSource, time::Zone};
+use ordinaut_schema::{id::AgentId, task::ZoneSource, time::Zone};
 use ordinaut_store::Store;
-use ordinaut_telemetry::span;
-use rmcp::{
-    ErrorData, RoleServer, ServerHandler,
-    handler::server::{
-        router::tool::ToolRouter,
-        tool::{IntoCallToolResult as _, ToolCallContext},
-    },
-    model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, DiscoverResult, GetPromptRequestParams, GetPromptResponse,
-        Implementation, InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
-        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-        ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool,
-        UnsubscribeRequestParams,
-    },
-    service::{RequestContext, SubscriptionContext},
-};
-use tokio::time::Instant;
+use rmcp::{RoleServer, handler::server::router::tool::ToolRouter, model::ProtocolVersion, service::RequestContext};
+use serde_json::Value;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span, field::Empty, info_span};
 
 use crate::{
     backend::{Backend, READY_TIMEOUT, Services},
     changes::Changes,
     error::ToolError,
     principal::{Principal, Scope},
-    prompts, resources,
-    subscriptions::{self, Session},
+    subscriptions::Session,
     surface::Surface,
     telemetry::Metrics,
-    tools::{self, Table},
+    tools::{self, Listings, Table},
+    turns::{Turn, Turns},
 };
 
+mod handler;
 mod instructions;
+
+/// How long a call waits for its turn, unless the operator says otherwise: most clients give up after a minute.
+const TURN_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Ordinaut over MCP.
 #[derive(Debug, Clone)]
@@ -57,10 +46,13 @@ pub struct OrdinautServer {
 struct Shared {
     backend: Backend,
     changes: Changes,
+    turns: Turns,
+    turn_timeout: Duration,
     metrics: Metrics,
     zone: Option<String>,
     zones: Zones,
     tools: Table,
+    listings: Arc<Listings>,
     #[cfg(feature = "conformance")]
     fixtures: Option<crate::conformance::Fixtures>,
 }
@@ -107,10 +99,13 @@ impl OrdinautServer {
         let shared = Shared {
             backend,
             changes,
+            turns: Turns::default(),
+            turn_timeout: TURN_TIMEOUT,
             metrics,
             zone: zone.as_ref().map(|zone| zone.name().to_owned()),
             zones,
             tools: tools::table(Surface::default()),
+            listings: Arc::default(),
             #[cfg(feature = "conformance")]
             fixtures: None,
         };
@@ -137,6 +132,20 @@ impl OrdinautServer {
     #[must_use]
     pub fn offering(mut self, surface: Surface) -> Self {
         Arc::make_mut(&mut self.shared).tools = tools::table(surface);
+        self
+    }
+
+    /// The same server, which looks at what is followed so often, whether it was told of a change or not.
+    #[must_use]
+    pub fn looking_every(self, interval: Duration) -> Self {
+        self.shared.changes.look_every(interval);
+        self
+    }
+
+    /// The same server, whose calls wait so long for their turn.
+    #[must_use]
+    pub fn waiting(mut self, turn_timeout: Duration) -> Self {
+        Arc::make_mut(&mut self.shared).turn_timeout = turn_timeout;
         self
     }
 
@@ -224,8 +233,20 @@ impl OrdinautServer {
         self.principal(context).is_ok_and(|principal| self.shared.tools.may_read(&principal, text))
     }
 
+    /// What the tools that a request's principal sees answer, as JSON Schemas.
+    ///
+    /// # Errors
+    /// As [`OrdinautServer::principal`].
+    pub(crate) fn outputs(&self, context: &RequestContext<RoleServer>) -> Result<Value, ToolError> {
+        self.principal(context).map(|principal| self.shared.tools.outputs(&principal))
+    }
+
     pub(crate) fn changes(&self) -> &Changes {
         &self.shared.changes
+    }
+
+    pub(crate) fn listings(&self) -> &Listings {
+        &self.shared.listings
     }
 
     pub(crate) fn session(&self) -> &Session {
@@ -241,18 +262,33 @@ impl OrdinautServer {
         self.shared.backend.now().ok()
     }
 
-    /// The store, and who reads it for this request, if it may.
+    /// The store, and who reads it for this request, if it may; while it is the caller's turn.
     ///
     /// # Errors
-    /// As [`OrdinautServer::principal_with`] and [`OrdinautServer::services`].
+    /// As [`OrdinautServer::principal_with`], [`OrdinautServer::services`] and [`OrdinautServer::turn`].
     pub(crate) async fn reader(
         &self,
         context: &RequestContext<RoleServer>,
-    ) -> Result<(Store, ordinaut_store::Caller), ToolError> {
+    ) -> Result<(Store, ordinaut_store::Caller, Turn), ToolError> {
         let principal = self.principal_with(context, Scope::TaskRead)?;
         let store = self.services().await?.store;
         let agent = principal.agent;
-        Ok((store, ordinaut_store::Caller { agent, ..ordinaut_store::Caller::local(&principal.label) }))
+        let turn = self.turn(context, agent).await?;
+        Ok((store, ordinaut_store::Caller { agent, ..ordinaut_store::Caller::local(&principal.label) }, turn))
+    }
+
+    /// The agent's turn to ask the database, waited for.
+    ///
+    /// # Errors
+    /// It did not come in time, or the caller has given up.
+    pub(crate) async fn turn(&self, context: &RequestContext<RoleServer>, agent: AgentId) -> Result<Turn, ToolError> {
+        let waiting = timeout(self.shared.turn_timeout, self.shared.turns.take(agent));
+        let why = match context.ct.run_until_cancelled(waiting).await {
+            Some(Ok(turn)) => return Ok(turn),
+            Some(Err(_elapsed)) => "too many calls were asked of this server at once; nothing was done",
+            None => "the call was given up before its turn; nothing was done",
+        };
+        Err(ToolError::refused("busy", why, "Call again in a minute."))
     }
 
     /// Ends when this server takes nothing more.
@@ -269,181 +305,5 @@ impl OrdinautServer {
     /// They are not up in time.
     pub async fn services(&self) -> Result<Services, ToolError> {
         Ok(self.shared.backend.ready(READY_TIMEOUT).await?)
-    }
-}
-
-impl ServerHandler for OrdinautServer {
-    fn get_info(&self) -> ServerConfig {
-        let mut can = ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
-        let resources = can.resources.get_or_insert_default();
-        resources.subscribe = Some(true);
-        resources.list_changed = Some(true);
-        ServerConfig::new(can)
-            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
-            .with_server_info(Implementation::new("ordinaut", env!("CARGO_PKG_VERSION")).with_title("Ordinaut"))
-            .with_instructions(self.instructions(&Principal::with_every_scope()))
-    }
-
-    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
-        Cow::Borrowed(self.revisions)
-    }
-
-    async fn initialize(
-        &self,
-        request: InitializeRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<InitializeResult, ErrorData> {
-        context.peer.set_peer_info(request.clone());
-        let mut result = self.negotiate_initialize(&request)?;
-        if let Ok(principal) = self.principal(&context) {
-            result.instructions = Some(self.instructions(&principal));
-        }
-        // Older revisions ask nobody whether they want to hear of lists: each open chat would keep the reader busy.
-        if let Some(resources) = &mut result.capabilities.resources {
-            resources.list_changed = None;
-        }
-        Ok(result)
-    }
-
-    async fn discover(&self, context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        let mut about = self.get_info();
-        if let Ok(principal) = self.principal(&context) {
-            about.instructions = Some(self.instructions(&principal));
-        }
-        Ok(DiscoverResult::from_server_info(self.supported_protocol_versions().into_owned(), about))
-    }
-
-    async fn list_tools(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListToolsResult, ErrorData> {
-        let principal = self.principal(&context).map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-        let mut result = ListToolsResult::with_all_items(self.shared.tools.seen_by(&principal));
-        if context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28) {
-            result.ttl_ms = Some(0);
-            // A token's scopes decide what is listed.
-            result.cache_scope = Some(CacheScope::Private);
-        }
-        Ok(result)
-    }
-
-    async fn call_tool(
-        &self,
-        request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<CallToolResponse, ErrorData> {
-        let started_at = Instant::now();
-        if let Some(refusal) = self.shared.tools.withheld(&request.name) {
-            return refusal.into_call_tool_result();
-        }
-        let known = self.shared.tools.router().has_route(&request.name);
-        let name = if known { request.name.to_string() } else { "unknown".to_owned() };
-        let span = call_span(&name, &context);
-        let result = self
-            .shared
-            .tools
-            .router()
-            .call(ToolCallContext::new(self, request, context))
-            .instrument(span.clone())
-            .await;
-        let outcome = outcome(&result);
-        span.record("outcome", outcome);
-        self.shared.metrics.called(&name, outcome, started_at.elapsed());
-        result
-    }
-
-    async fn list_resources(
-        &self,
-        request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListResourcesResult, ErrorData> {
-        resources::list(self, request.and_then(|request| request.cursor), context).await
-    }
-
-    async fn list_resource_templates(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(ListResourceTemplatesResult::with_all_items(resources::templates(self, &context)))
-    }
-
-    async fn read_resource(
-        &self,
-        request: ReadResourceRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ReadResourceResponse, ErrorData> {
-        resources::read(self, &request.uri, context).await.map(Into::into)
-    }
-
-    async fn subscribe(
-        &self,
-        request: SubscribeRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        subscriptions::subscribe(self, &request.uri, context).await
-    }
-
-    async fn unsubscribe(
-        &self,
-        request: UnsubscribeRequestParams,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        self.session.unsubscribe(&request.uri);
-        Ok(())
-    }
-
-    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(subscriptions::accepted(requested))
-    }
-
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        subscriptions::listen(self, &context).await
-    }
-
-    async fn list_prompts(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListPromptsResult, ErrorData> {
-        Ok(ListPromptsResult::with_all_items(prompts::all(|text| self.may_read(&context, text))))
-    }
-
-    async fn get_prompt(
-        &self,
-        request: GetPromptRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<GetPromptResponse, ErrorData> {
-        let may_read = |text: &str| self.may_read(&context, text);
-        prompts::get(&request.name, request.arguments.unwrap_or_default(), may_read).map(Into::into)
-    }
-
-    fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.shared.tools.router().get(name).cloned()
-    }
-}
-
-/// A call's span: part of the client's trace, where the client says which.
-fn call_span(tool: &str, context: &RequestContext<RoleServer>) -> Span {
-    let span = info_span!(
-        target: span::TARGET,
-        "tools/call",
-        otel.name = format!("tools/call {tool}"),
-        otel.kind = "server",
-        tool,
-        outcome = Empty,
-    );
-    if let Some(traceparent) = context.meta.get_traceparent() {
-        span::follow(&span, traceparent);
-    }
-    span
-}
-
-fn outcome(result: &Result<CallToolResponse, ErrorData>) -> &'static str {
-    match result {
-        Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => "refused",
-        Ok(_) => "answered",
-        Err(_) => "error",
     }
 }

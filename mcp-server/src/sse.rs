@@ -3,14 +3,17 @@
 //! The SDK no longer has it on the server's side, so the pair of endpoints is here; the SDK serves what flows
 //! between them. A session belongs to the agent that opened it and lives as long as its stream: when the response
 //! body is dropped, by the client or by us, the session is gone. The client is never waited for: a queue that is
-//! full closes the session, because answers that nobody reads have no other end.
+//! full, by count or by bytes, closes the session, because answers that nobody reads have no other end.
 
 use std::{
     collections::HashMap,
     convert::Infallible,
     fmt::Write as _,
     future::ready,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,7 +37,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::{
     principal::Principal,
@@ -44,6 +47,8 @@ use crate::{
 
 /// Messages that may wait for a client, and calls that may wait for the server.
 const QUEUE: usize = 64;
+/// What the messages that wait for a client may come to, but for one.
+const QUEUE_BYTES: usize = 1024 * 1024;
 /// How long `POST /messages` waits for room before it answers 503.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -102,18 +107,22 @@ impl SseEndpoint {
     }
 
     /// Opens a session; the stream starts with the endpoint to post to.
-    fn open(&self, agent: AgentId, seat: Seat) -> Body {
+    fn open(&self, principal: Principal, seat: Seat) -> Body {
         let id = session_id();
+        let agent = principal.agent;
+        info!(agent.id = %agent, agent.name = principal.name, token.label = principal.label, "session opened");
         let (inbox_sender, inbox) = mpsc::channel(QUEUE);
         let (outbox, outgoing) = mpsc::channel(QUEUE);
         let closing = self.drain.child_token();
         let broken = CancellationToken::new();
+        let abort = CancellationToken::new();
         let entry = Entry { agent, inbox: inbox_sender };
         self.sessions.lock().insert(id.clone(), entry);
 
-        let link = Link { outbox, inbox, closing: closing.clone(), broken: broken.clone() };
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let link = Link { outbox, waiting: waiting.clone(), inbox, closing: closing.clone(), broken: broken.clone() };
         self.tasks.spawn(
-            serve(self.server.for_session(), link, self.settings.initialize_timeout)
+            serve(self.server.for_session(), link, self.settings.initialize_timeout, abort.clone())
                 .instrument(info_span!("sse_session", agent = %agent)),
         );
 
@@ -123,9 +132,10 @@ impl SseEndpoint {
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let feed = Feed {
             outgoing,
+            waiting,
             keep_alive,
             broken,
-            _end: SessionEnd { id, sessions: self.sessions.clone(), closing, _seat: seat },
+            _end: SessionEnd { id, sessions: self.sessions.clone(), closing, abort, principal, _seat: seat },
         };
         let rest = stream::unfold(feed, |mut feed| async move { feed.next().await.map(|bytes| (bytes, feed)) });
         Body::from_stream(stream::once(ready(endpoint)).chain(rest).map(Ok::<_, Infallible>))
@@ -149,7 +159,7 @@ pub(crate) async fn connect(
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, endpoint.open(principal.agent, seat)).into_response()
+    (headers, endpoint.open(principal, seat)).into_response()
 }
 
 #[derive(Debug, Deserialize)]
@@ -190,9 +200,8 @@ pub(crate) async fn post(
 }
 
 /// Serves one session to its end.
-async fn serve(server: OrdinautServer, link: Link, initialize_timeout: Duration) {
-    let abort = CancellationToken::new();
-    match timeout(initialize_timeout, server.serve_with_ct(link, abort.clone())).await {
+async fn serve(server: OrdinautServer, link: Link, initialize_timeout: Duration, abort: CancellationToken) {
+    match timeout(initialize_timeout, server.serve_with_ct(link, abort)).await {
         Err(_elapsed) => debug!("no initialize in time; the session is closed"),
         Ok(Err(error)) => debug!(%error, "the session ended before it was initialized"),
         Ok(Ok(running)) => {
@@ -205,7 +214,9 @@ async fn serve(server: OrdinautServer, link: Link, initialize_timeout: Duration)
 
 /// The server's end of a session.
 struct Link {
-    outbox: mpsc::Sender<ServerJsonRpcMessage>,
+    outbox: mpsc::Sender<Bytes>,
+    /// Bytes in it.
+    waiting: Arc<AtomicUsize>,
     inbox: mpsc::Receiver<ClientJsonRpcMessage>,
     /// No more is read; what is in hand is answered.
     closing: CancellationToken,
@@ -226,15 +237,8 @@ impl Transport<RoleServer> for Link {
     type Error = SendError;
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = Result<(), SendError>> + Send + 'static {
-        ready(self.outbox.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Closed(_) => SendError::Gone,
-            mpsc::error::TrySendError::Full(_) => {
-                self.broken.cancel();
-                self.closing.cancel();
-                self.inbox.close();
-                SendError::Full
-            }
-        }))
+        let text = serde_json::to_string(&message).expect("a JSON-RPC message has string keys");
+        ready(self.queue(event("message", &text)))
     }
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
@@ -255,9 +259,29 @@ impl Transport<RoleServer> for Link {
     }
 }
 
+impl Link {
+    fn queue(&mut self, event: Bytes) -> Result<(), SendError> {
+        let bytes = event.len();
+        // One alone may be as long as an answer may be.
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before + bytes <= QUEUE_BYTES;
+        let queued = if fits { self.outbox.try_send(event) } else { Err(mpsc::error::TrySendError::Full(event)) };
+        queued.map_err(|error| match error {
+            mpsc::error::TrySendError::Closed(_) => SendError::Gone,
+            mpsc::error::TrySendError::Full(_) => {
+                self.broken.cancel();
+                self.closing.cancel();
+                self.inbox.close();
+                SendError::Full
+            }
+        })
+    }
+}
+
 /// The client's end of a session: what its response body reads from.
 struct Feed {
-    outgoing: mpsc::Receiver<ServerJsonRpcMessage>,
+    outgoing: mpsc::Receiver<Bytes>,
+    waiting: Arc<AtomicUsize>,
     keep_alive: Interval,
     broken: CancellationToken,
     _end: SessionEnd,
@@ -268,9 +292,8 @@ impl Feed {
         tokio::select! {
             biased;
             () = self.broken.cancelled() => None,
-            message = self.outgoing.recv() => message.map(|message| {
-                let text = serde_json::to_string(&message).expect("a JSON-RPC message has string keys");
-                event("message", &text)
+            event = self.outgoing.recv() => event.inspect(|event| {
+                self.waiting.fetch_sub(event.len(), Ordering::Relaxed);
             }),
             _ = self.keep_alive.tick() => Some(Bytes::from_static(b": keep-alive\n\n")),
         }
@@ -282,6 +305,9 @@ struct SessionEnd {
     id: String,
     sessions: Sessions,
     closing: CancellationToken,
+    /// Gives up calls in hand: whoever asked is gone, or has had its last answer.
+    abort: CancellationToken,
+    principal: Principal,
     _seat: Seat,
 }
 
@@ -289,6 +315,9 @@ impl Drop for SessionEnd {
     fn drop(&mut self) {
         self.sessions.lock().remove(&self.id);
         self.closing.cancel();
+        self.abort.cancel();
+        let Principal { agent, name, label, .. } = &self.principal;
+        info!(agent.id = %agent, agent.name = name, token.label = label, "session closed");
     }
 }
 
@@ -304,4 +333,26 @@ fn session_id() -> String {
 /// One event; JSON and our own paths have no line breaks.
 fn event(name: &str, data: &str) -> Bytes {
     Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_queue_holds_so_many_bytes_and_one_answer_however_long() {
+        let (outbox, mut outgoing) = mpsc::channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (_inbox, inbox) = mpsc::channel(QUEUE);
+        let (closing, broken) = (CancellationToken::new(), CancellationToken::new());
+        let mut link = Link { outbox, waiting: waiting.clone(), inbox, closing, broken: broken.clone() };
+        link.queue(Bytes::from(vec![b'x'; 2 * QUEUE_BYTES])).unwrap();
+        waiting.fetch_sub(outgoing.recv().await.unwrap().len(), Ordering::Relaxed);
+        for _ in 0..4 {
+            link.queue(Bytes::from(vec![b'x'; QUEUE_BYTES / 4])).unwrap();
+        }
+        assert!(!broken.is_cancelled());
+        assert!(matches!(link.queue(Bytes::from_static(b"x")), Err(SendError::Full)));
+        assert!(broken.is_cancelled());
+    }
 }

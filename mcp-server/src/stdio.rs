@@ -1,16 +1,16 @@
 //! MCP on stdin and stdout: one client, the local agent.
 
-use rmcp::{
-    RoleServer, ServiceExt,
-    service::ServerInitializeError,
-    transport::{async_rw::AsyncRwTransport, stdio_pipes},
-};
+use rmcp::{ServiceExt, service::ServerInitializeError, transport::stdio_pipes};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::server::OrdinautServer;
 
-/// The longest line read; the SDK drops a longer one and stays connected.
+use self::lines::Lines;
+
+mod lines;
+
+/// The longest line read; of a longer one it is said that it was not.
 ///
 /// As long as an HTTP body, with room for what a definition of that size is wrapped in.
 pub const LINE_BYTES: usize = 1024 * 1024 + 64 * 1024;
@@ -24,13 +24,13 @@ pub enum StdioError {
     Task(#[source] tokio::task::JoinError),
 }
 
-/// Serves until the client closes stdin or `drain` is cancelled.
+/// Serves until the client closes a pipe or `drain` is cancelled.
 ///
 /// # Errors
 /// The handshake is no MCP, or a panic.
 pub async fn serve(server: OrdinautServer, drain: &CancellationToken) -> Result<(), StdioError> {
     let (input, output) = stdio_pipes();
-    let transport = AsyncRwTransport::<RoleServer, _, _>::new_server(input, output).with_max_line_length(LINE_BYTES);
+    let transport = Lines::new(input, output, LINE_BYTES);
     let running = match server.serve_with_ct(transport, drain.child_token()).await {
         Ok(running) => running,
         // A client that only looked, or that changed its mind, is no failure.

@@ -1,12 +1,11 @@
 //! Streamable HTTP: the SDK's service, with sessions that belong to somebody.
 //!
-//! The SDK accepts any known `Mcp-Session-Id` from anybody and opens any number of sessions. Here each request
-//! sees the session manager through [`AgentSessions`], in which other agents' sessions do not exist: the SDK itself
-//! then answers 404. Sessions are the revisions' up to 2025-11-25; a 2026-07-28 request has none.
+//! The SDK accepts any known `Mcp-Session-Id` from anybody, opens any number of sessions, and ends one that nothing was
+//! said in, whether or not somebody listens. Here each request sees the session manager as one agent does (`sessions`).
+//! Sessions are the revisions' up to 2025-11-25; a 2026-07-28 request has none.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -14,30 +13,25 @@ use axum::{
     Extension,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use futures_util::{Stream, StreamExt};
-use ordinaut_schema::id::AgentId;
-use rmcp::{
-    model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
-    transport::{
-        StreamableHttpServerConfig, StreamableHttpService, WorkerTransport,
-        streamable_http_server::session::{
-            ServerSseMessage, SessionId, SessionManager,
-            local::{LocalSessionManager, LocalSessionManagerError, LocalSessionWorker},
-        },
-    },
-};
+use futures_util::StreamExt;
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService, streamable_http_server::session::SessionId};
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Mcp,
+    guard::{Held, is_stream, too_many},
     principal::Principal,
-    quota::{Full, Quota, Seat},
+    quota::{Full, Quota},
     server::OrdinautServer,
 };
+
+mod sessions;
+
+use sessions::{AgentSessions, Sessions};
 
 const SESSION_HEADER: &str = "mcp-session-id";
 /// What a request is about, which the SDK checks against its body.
@@ -67,33 +61,24 @@ pub struct Ends {
     pub abort: CancellationToken,
 }
 
-#[derive(Debug)]
-struct Sessions {
-    all: LocalSessionManager,
-    owners: Mutex<HashMap<SessionId, Owner>>,
-    quota: Arc<Quota>,
-}
-
-#[derive(Debug)]
-struct Owner {
-    agent: AgentId,
-    _seat: Seat,
-}
-
 impl StreamableEndpoint {
     /// `exchanges` holds a token for each call whose answer is still being sent.
     pub fn new(server: OrdinautServer, quota: Arc<Quota>, config: &Mcp, ends: Ends, exchanges: TaskTracker) -> Self {
-        let initialize_timeout = config.initialize_timeout;
+        let sessions = Sessions::new(quota, config.initialize_timeout, config.session_idle_timeout);
         // Host and Origin are the guard's, for both transports.
         let config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts()
             .with_max_request_body_bytes(config.body_bytes)
             .with_sse_keep_alive(Some(config.keep_alive))
+            // A request without a session whose first message is its answer needs no stream.
+            .with_json_response(true)
             .with_cancellation_token(ends.abort);
-        let mut all = LocalSessionManager::default();
-        all.session_config.init_timeout = Some(initialize_timeout);
-        let sessions = Sessions { all, owners: Mutex::default(), quota };
         Self { server, sessions: Arc::new(sessions), config, drain: ends.drain, exchanges }
+    }
+
+    /// Ends the sessions that nobody uses, or whose token has ended.
+    pub(crate) async fn end_sessions(&self) {
+        self.sessions.end_those_over(Instant::now()).await;
     }
 }
 
@@ -101,12 +86,15 @@ impl StreamableEndpoint {
 pub(crate) async fn serve(
     State(endpoint): State<StreamableEndpoint>,
     Extension(principal): Extension<Principal>,
+    Extension(held): Extension<Held>,
     request: Request,
 ) -> Response {
-    let view = Arc::new(AgentSessions { shared: endpoint.sessions, agent: principal.agent, refused: OnceLock::new() });
+    let sessions = endpoint.sessions;
+    let view = Arc::new(AgentSessions { shared: sessions.clone(), principal, held, refused: OnceLock::new() });
     // The SDK ends a session by DELETE without asking whether there is one.
-    if let Some(id) = session_of(request.headers())
-        && !view.owns(&id)
+    let session = session_of(request.headers());
+    if let Some(id) = &session
+        && !view.uses(id)
     {
         return (StatusCode::NOT_FOUND, "no such session; start with initialize").into_response();
     }
@@ -124,6 +112,11 @@ pub(crate) async fn serve(
         return full.into_response();
     }
     let mut response = response.map(Body::new);
+    if let Some(session) = session.or_else(|| session_of(response.headers()))
+        && is_stream(&response)
+    {
+        response = sessions.heard(session, response);
+    }
     match method {
         Method::POST if listens => held_until_sent(ended_by(response, endpoint.drain), &endpoint.exchanges),
         Method::POST => held_until_sent(response, &endpoint.exchanges),
@@ -138,11 +131,6 @@ pub(crate) async fn serve(
 
 fn session_of(headers: &HeaderMap) -> Option<SessionId> {
     headers.get(SESSION_HEADER)?.to_str().ok().map(SessionId::from)
-}
-
-fn is_stream(response: &Response) -> bool {
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// An answer that goes on for as long as somebody listens: a drain waits for its farewell only.
@@ -174,115 +162,13 @@ fn held_until_sent(response: Response, exchanges: &TaskTracker) -> Response {
 
 impl IntoResponse for Full {
     fn into_response(self) -> Response {
-        let retry_after = [(header::RETRY_AFTER, self.retry_after().as_secs().to_string())];
-        (StatusCode::TOO_MANY_REQUESTS, retry_after, self.to_string()).into_response()
-    }
-}
-
-/// The sessions as one agent sees them, for one request.
-#[derive(Debug)]
-struct AgentSessions {
-    shared: Arc<Sessions>,
-    agent: AgentId,
-    /// The SDK turns any error into 500; what was meant is kept here.
-    refused: OnceLock<Full>,
-}
-
-impl AgentSessions {
-    fn owners(&self) -> MutexGuard<'_, HashMap<SessionId, Owner>> {
-        // Every change is one insert or one remove, so a panic elsewhere leaves the map whole.
-        self.shared.owners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn owns(&self, id: &SessionId) -> bool {
-        self.owners().get(id).is_some_and(|owner| owner.agent == self.agent)
-    }
-
-    fn check(&self, id: &SessionId) -> Result<(), LocalSessionManagerError> {
-        if self.owns(id) { Ok(()) } else { Err(LocalSessionManagerError::SessionNotFound(id.clone())) }
-    }
-}
-
-/// Why a session operation failed.
-#[derive(Debug, thiserror::Error)]
-enum SessionError {
-    #[error(transparent)]
-    Full(#[from] Full),
-    #[error(transparent)]
-    Local(#[from] LocalSessionManagerError),
-}
-
-impl SessionManager for AgentSessions {
-    type Error = SessionError;
-    type Transport = WorkerTransport<LocalSessionWorker>;
-
-    async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
-        let seat = self.shared.quota.admit(self.agent, Instant::now()).inspect_err(|full| {
-            // Set once: a request opens one session at most.
-            let _ = self.refused.set(*full);
-        })?;
-        let (id, transport) = self.shared.all.create_session().await?;
-        self.owners().insert(id.clone(), Owner { agent: self.agent, _seat: seat });
-        Ok((id, transport))
-    }
-
-    async fn initialize_session(
-        &self,
-        id: &SessionId,
-        message: ClientJsonRpcMessage,
-    ) -> Result<ServerJsonRpcMessage, Self::Error> {
-        self.check(id)?;
-        Ok(self.shared.all.initialize_session(id, message).await?)
-    }
-
-    async fn has_session(&self, id: &SessionId) -> Result<bool, Self::Error> {
-        Ok(self.owns(id) && self.shared.all.has_session(id).await?)
-    }
-
-    async fn close_session(&self, id: &SessionId) -> Result<(), Self::Error> {
-        if !self.owns(id) {
-            return Ok(());
-        }
-        // First: the seat is free even when the session's own end goes wrong.
-        self.owners().remove(id);
-        Ok(self.shared.all.close_session(id).await?)
-    }
-
-    async fn create_stream(
-        &self,
-        id: &SessionId,
-        message: ClientJsonRpcMessage,
-    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
-        self.check(id)?;
-        Ok(self.shared.all.create_stream(id, message).await?)
-    }
-
-    async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), Self::Error> {
-        self.check(id)?;
-        Ok(self.shared.all.accept_message(id, message).await?)
-    }
-
-    async fn create_standalone_stream(
-        &self,
-        id: &SessionId,
-    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
-        self.check(id)?;
-        Ok(self.shared.all.create_standalone_stream(id).await?)
-    }
-
-    async fn resume(
-        &self,
-        id: &SessionId,
-        last_event_id: String,
-    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
-        self.check(id)?;
-        Ok(self.shared.all.resume(id, last_event_id).await?)
+        too_many(&self.to_string(), self.retry_after())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Bytes;
+    use axum::{body::Bytes, http::header};
     use futures_util::stream;
 
     use super::*;

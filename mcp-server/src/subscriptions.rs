@@ -18,7 +18,7 @@ use rmcp::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    changes::{Following, MOST, Subject, TooMany},
+    changes::{Crowded, Following, MOST, Subject, TooMany},
     error::ToolError,
     resources,
     server::OrdinautServer,
@@ -54,12 +54,19 @@ pub(crate) async fn subscribe(
     let agent = server.principal(&context).map_err(resources::protocol_error)?.agent;
     let Some((subject, version)) = seen(server, uri, context).await? else { return Ok(()) };
     let mut session = server.session().0.lock().unwrap_or_else(PoisonError::into_inner);
-    let open = session.get_or_insert_with(|| {
-        let following = Arc::new(server.changes().follow(agent));
-        let telling = AbortOnDropHandle::new(tokio::spawn(tell(peer, following.clone())));
-        Open { following, _telling: telling }
-    });
+    let open = match &mut *session {
+        Some(open) => open,
+        none => {
+            let following = Arc::new(server.changes().follow(agent).map_err(crowded)?);
+            let telling = AbortOnDropHandle::new(tokio::spawn(tell(peer, following.clone())));
+            none.insert(Open { following, _telling: telling })
+        }
+    };
     open.following.add(subject, version).map_err(|error| ErrorData::invalid_params(error.to_string(), None))
+}
+
+fn crowded(error: Crowded) -> ErrorData {
+    ErrorData::invalid_params(error.to_string(), None)
 }
 
 /// Tells a session's client until it is gone.
@@ -90,19 +97,19 @@ pub(crate) fn accepted(requested: &SubscriptionFilter) -> SubscriptionFilter {
 pub(crate) async fn listen(server: &OrdinautServer, context: &SubscriptionContext) -> Result<(), ErrorData> {
     let request = context.request_context();
     let agent = server.principal(request).map_err(resources::protocol_error)?.agent;
-    let following = server.changes().follow(agent);
-    let crowded = |error: TooMany| ErrorData::invalid_params(error.to_string(), None);
+    let following = server.changes().follow(agent).map_err(crowded)?;
+    let too_many = |error: TooMany| ErrorData::invalid_params(error.to_string(), None);
     // It was acknowledged before anything was looked at: what changed in between is in a first update of each.
     let mut changed = Vec::new();
     for uri in context.accepted().resource_subscriptions.iter().flatten() {
         if let Some((subject, version)) = seen(server, uri, request.clone()).await? {
-            following.add(subject, version).map_err(crowded)?;
+            following.add(subject, version).map_err(too_many)?;
             changed.push(subject);
         }
     }
     if context.accepted().resources_list_changed == Some(true) {
         let version = version_of(server, request, Subject::List).await.map_err(resources::protocol_error)?;
-        following.add(Subject::List, version.expect("a list always is")).map_err(crowded)?;
+        following.add(Subject::List, version.expect("a list always is")).map_err(too_many)?;
         changed.push(Subject::List);
     }
     loop {
@@ -146,7 +153,7 @@ async fn version_of(
     context: &RequestContext<RoleServer>,
     subject: Subject,
 ) -> Result<Option<Version>, ToolError> {
-    let (store, caller) = server.reader(context).await?;
+    let (store, caller, _turn) = server.reader(context).await?;
     let versions = match subject {
         Subject::Task(task) => store.versions(&caller, &[task], &[]).await.map(|it| it.of_task(task).cloned()),
         Subject::Run(run) => store.versions(&caller, &[], &[run]).await.map(|it| it.of_run(run).cloned()),

@@ -25,6 +25,7 @@ pub struct Metrics {
     provider: SdkMeterProvider,
     calls: Counter<u64>,
     call_seconds: Histogram<f64>,
+    refused: Counter<u64>,
 }
 
 impl Metrics {
@@ -46,7 +47,15 @@ impl Metrics {
             .with_description("How long tool calls took")
             .with_boundaries(vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0])
             .build();
-        Ok(Self { registry, provider, calls, call_seconds })
+        let refused = meter
+            .u64_counter("ordinaut_mcp_refused")
+            .with_description("HTTP requests that did not pass the guard, by reason")
+            .build();
+        Ok(Self { registry, provider, calls, call_seconds, refused })
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.add(1, &[KeyValue::new("reason", reason)]);
     }
 
     pub(crate) fn called(&self, tool: &str, outcome: &'static str, elapsed: Duration) {

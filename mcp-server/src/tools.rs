@@ -5,17 +5,20 @@
 //! hand in `schema`, flat and small, because a model reads it.
 //!
 //! - `call`, `arguments`, `answer`, `refusals`: what every tool is made of
+//! - `asking`: the client's form, which a person fills in; `zones`: a zone that is asked for so
 //! - `table`: what of them is offered, and to whom
-//! - `schema`: the input schemas' words; `show`: tasks and runs as answers show them; `untrusted`: foreign text
-//! - `tasks` (with `create`, `update`, `standing`), `runs` (with `wait`), `schedules`, `actions`, `events`, `inbox`, `approvals`
+//! - `schema`: the input schemas' words; `outputs`: the output schemas'; `show`: tasks and runs as answers show them; `untrusted`: foreign text
+//! - `tasks` (with `create`, `update`, `standing`, `listing`), `runs` (with `wait`), `schedules`, `actions`, `events`, `inbox`, `approvals`
 
 mod actions;
 mod answer;
 mod approvals;
 mod arguments;
+mod asking;
 mod call;
 mod events;
 mod inbox;
+mod outputs;
 mod page;
 mod refusals;
 mod runs;
@@ -25,17 +28,15 @@ mod show;
 mod table;
 mod tasks;
 mod untrusted;
+mod zones;
 
 use std::{future::Future, sync::Arc};
 
 use ordinaut_schema::id::TaskId;
 use rmcp::{
     RoleServer,
-    handler::server::{
-        router::tool::ToolRoute,
-        tool::{IntoCallToolResult as _, ToolCallContext},
-    },
-    model::{JsonObject, Tool, ToolAnnotations},
+    handler::server::{router::tool::ToolRoute, tool::ToolCallContext},
+    model::{CallToolResult, JsonObject, Tool, ToolAnnotations},
     service::RequestContext,
 };
 use serde_json::Value;
@@ -47,9 +48,13 @@ use crate::{
     surface::{Group, Surface},
 };
 
-use self::{answer::Answer, call::Call, table::Adding};
+use self::{
+    answer::Answer,
+    call::{Call, Clock},
+    table::Adding,
+};
 
-pub(crate) use self::{table::Table, untrusted::visible};
+pub(crate) use self::{table::Table, tasks::Listings, untrusted::visible};
 
 /// What clients are told of a tool, and what it takes to call it.
 struct Spec {
@@ -59,6 +64,8 @@ struct Spec {
     scope: Scope,
     kind: Kind,
     input: Value,
+    /// What it answers, refusals apart.
+    output: Value,
 }
 
 /// What calling a tool does to the world: the hints that clients ask people by.
@@ -118,12 +125,14 @@ pub(crate) async fn read(
 ) -> Result<Value, ToolError> {
     let principal = server.principal_with(&context, Scope::TaskRead)?;
     let call = Call::new(server.clone(), context, None).from(principal);
-    let clock = call.clock();
+    let (clock, context) = (call.clock(), call.context.clone());
     let answer = match wanted {
-        Wanted::Task(task) => tasks::whole_task(&call, &task).await?,
-        Wanted::Run(run) => runs::run_by_id(&call, &run).await?,
+        // Boxed, as a tool's are: who serves a session holds room for the largest of its requests.
+        Wanted::Task(task) => Box::pin(tasks::whole_task(&call, &task)).await?,
+        Wanted::Run(run) => Box::pin(runs::run_by_id(&call, &run)).await?,
     };
-    Ok(answer.into_result(&clock.moment()).structured_content.unwrap_or_default())
+    let result = answer.into_result(&clock.moment(), |text| server.may_read(&context, text));
+    Ok(result.structured_content.unwrap_or_default())
 }
 
 /// The ids and titles of one page of tasks, and the cursor of the next page.
@@ -133,7 +142,13 @@ pub(crate) async fn task_titles(
     cursor: Option<String>,
 ) -> Result<(Vec<(TaskId, String)>, Option<String>), ToolError> {
     let principal = server.principal_with(&context, Scope::TaskRead)?;
-    tasks::titles(&Call::new(server.clone(), context, None).from(principal), cursor).await
+    let call = Call::new(server.clone(), context, None).from(principal);
+    Box::pin(tasks::titles(&call, cursor)).await
+}
+
+/// The refusal of a call that reaches no tool.
+pub(crate) fn refused(server: &OrdinautServer, refusal: ToolError) -> CallToolResult {
+    refusal.into_result(Clock::of(server).moment().text(), |_| true)
 }
 
 /// Who may call a tool at all.
@@ -165,7 +180,7 @@ where
     F: Fn(Call) -> A + Send + Sync + Copy + 'static,
     A: Future<Output = Result<Answer, ToolError>> + Send + 'static,
 {
-    let Spec { name, title, description, scope, kind, input } = spec;
+    let Spec { name, title, description, scope, kind, input, output } = spec;
     let Value::Object(input) = input else { unreachable!("an input schema is an object") };
     let tool = Tool::new(name, description, Arc::new(JsonObject::from_iter(input)))
         .with_title(title)
@@ -173,22 +188,27 @@ where
     let route = ToolRoute::new_dyn(tool, move |context: ToolCallContext<'_, OrdinautServer>| {
         Box::pin(async move {
             let principal = admit(context.service, &context.request_context, scope);
+            let (server, request) = (context.service.clone(), context.request_context.clone());
+            let may_read = |text: &str| server.may_read(&request, text);
             let call = Call::new(context.service.clone(), context.request_context, context.arguments)
                 .answering(context.input_responses);
             let clock = call.clock();
             let answered = match principal {
-                Ok(principal) => act(call.from(principal)).await,
+                Ok(principal) => {
+                    let agent = principal.agent;
+                    let answered = act(call.from(principal)).await;
+                    if kind != Kind::Reads && answered.is_ok() {
+                        context.service.changes().stir(agent);
+                    }
+                    answered
+                }
                 Err(refusal) => Err(refusal),
             };
             match answered {
-                Ok(answer) => Ok(answer.into_response(&clock.moment())),
-                Err(ToolError::Refused(mut refusal)) => {
-                    refusal.now = Some(clock.moment().text());
-                    ToolError::Refused(refusal).into_call_tool_result()
-                }
-                Err(fault) => fault.into_call_tool_result(),
+                Ok(answer) => Ok(answer.into_response(&clock.moment(), may_read)),
+                Err(refusal) => Ok(refusal.into_result(clock.moment().text(), may_read).into()),
             }
         })
     });
-    group.add(route, scopes, kind == Kind::Reads);
+    group.add(route, scopes, kind == Kind::Reads, output);
 }

@@ -10,7 +10,7 @@ use ordinaut_schema::id::AgentId;
 use ordinaut_store::versions::Version;
 use tokio::sync::Notify;
 
-use super::{MOST, Subject, TooMany};
+use super::{MOST, MOST_IN_ALL, MOST_OF_AGENT, Subject, TooMany};
 
 /// Everybody, by agent: what happens to one agent's tasks is not even looked up for another's followers.
 #[derive(Debug, Default)]
@@ -65,6 +65,11 @@ impl Followers {
         if followers.is_empty() {
             self.agents.remove(&agent);
         }
+    }
+
+    pub(super) fn has_room(&self, agent: AgentId) -> bool {
+        let own = self.agents.get(&agent).map_or(0, HashMap::len);
+        self.count < MOST_IN_ALL && own < MOST_OF_AGENT
     }
 
     pub(super) fn len(&self) -> usize {
@@ -135,6 +140,15 @@ impl Followers {
         }
     }
 
+    /// What this agent's followers follow may have changed, all of it. True when there is something to look at.
+    pub(super) fn stir_agent(&mut self, agent: AgentId) -> bool {
+        let followed = self.agents.get(&agent).into_iter().flat_map(HashMap::values).flat_map(|it| &it.follows);
+        let subjects: Vec<_> =
+            followed.filter(|(_, seen)| **seen != Seen::Itself).map(|(subject, _)| *subject).collect();
+        self.stirred.extend(subjects.iter().map(|subject| (agent, *subject)));
+        !subjects.is_empty()
+    }
+
     /// What was stirred since the last call.
     pub(super) fn take_stirred(&mut self) -> HashMap<AgentId, Vec<Subject>> {
         by_agent(take(&mut self.stirred))
@@ -188,4 +202,26 @@ fn by_agent(pairs: HashSet<(AgentId, Subject)>) -> HashMap<AgentId, Vec<Subject>
         agents.entry(agent).or_default().push(subject);
     }
     agents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_follows_from_everywhere_is_stopped_and_no_other_with_it() {
+        let mut followers = Followers::default();
+        let (crowd, calm) = (AgentId::new(), AgentId::new());
+        let mut entered = Vec::new();
+        while followers.has_room(crowd) {
+            entered.push(followers.enter(crowd, Arc::default()));
+        }
+        assert_eq!((entered.len(), followers.has_room(calm)), (MOST_OF_AGENT, true));
+        followers.leave(crowd, entered[0]);
+        assert!(followers.has_room(crowd));
+        while followers.len() < MOST_IN_ALL {
+            followers.enter(AgentId::new(), Arc::default());
+        }
+        assert!(!followers.has_room(calm));
+    }
 }

@@ -9,8 +9,7 @@ use tracing::warn;
 
 use super::{SETTLED, Shared, Subject};
 
-/// How often everything followed is looked at while events come in, and while they do not.
-const NET: Duration = Duration::from_secs(5);
+/// How often everything followed is looked at, at least, while no events come in.
 const WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 /// Tasks and runs of one statement.
 const BATCH: usize = 500;
@@ -19,11 +18,11 @@ pub(super) async fn serve(shared: &Shared) {
     let mut all_looked_at = Instant::now();
     let mut failing = false;
     loop {
-        let (fed, unsettled) = {
+        let (net, fed, unsettled) = {
             let state = shared.lock();
-            (state.fed, state.followers.is_unsettled())
+            (state.net, state.fed, state.followers.is_unsettled())
         };
-        let net = all_looked_at + if fed { NET } else { WITHOUT_EVENTS };
+        let net = all_looked_at + if fed { net } else { net.min(WITHOUT_EVENTS) };
         let settled = Instant::now() + SETTLED;
         let wanted = tokio::select! {
             () = shared.stirred.notified() => shared.lock().followers.take_stirred(),

@@ -17,6 +17,7 @@ use super::{
     Adding, Kind, Spec, add_tool,
     answer::Answer,
     call::Call,
+    outputs::{self, always, elsewhere, maybe, untrusted_text},
     page::{offset, offset_cursor},
     refusals::refuse,
     schema::{arguments, text, word},
@@ -45,7 +46,44 @@ fn spec() -> Spec {
                 ("cursor", text("next_cursor of the page before", "n50")),
             ],
         ),
+        output: output(),
     }
+}
+
+fn output() -> Value {
+    let name = || always("name", outputs::text("What a step `uses`"));
+    let changed = || {
+        [
+            maybe("changed", outputs::flag("Its server has changed it: no step may use it until a person has looked")),
+            maybe("accept", outputs::text("The command by which a person accepts it")),
+        ]
+    };
+    let listed = [
+        name(),
+        maybe("sentence", outputs::text("What it does")),
+        maybe("untrusted_sentence", untrusted_text("The same of a server's tool, in the server's words")),
+    ];
+    let whole = [
+        name(),
+        always("repeat", outputs::text("What becomes of it after an unknown outcome")),
+        maybe("sentence", outputs::text("What it does")),
+        maybe("input_schema", elsewhere("JSON Schema of `with`")),
+        maybe("example", elsewhere("A step")),
+        maybe("untrusted_sentence", untrusted_text("Of a server's tool, in the server's words")),
+        maybe("untrusted_input_schema", outputs::any("Likewise; cut at 2 KB")),
+    ];
+    let offered = |what: &str| outputs::map(what, outputs::text(""));
+    outputs::answer([
+        maybe("guide", outputs::text("Markdown")),
+        maybe("actions", outputs::list("", outputs::object("", listed.into_iter().chain(changed())))),
+        maybe("unseen_servers", outputs::list("Configured, and not seen yet", outputs::text(""))),
+        maybe("action", outputs::object("With `name`", whole.into_iter().chain(changed()))),
+        maybe("channels", offered("Those that this agent may name, and what each is")),
+        maybe("models", offered("Likewise")),
+        maybe("commands", offered("Likewise")),
+        maybe("default_model", outputs::text("The model of a step that names none")),
+        outputs::next_cursor(),
+    ])
 }
 
 async fn list_actions(mut call: Call) -> Result<Answer, ToolError> {
@@ -55,7 +93,8 @@ async fn list_actions(mut call: Call) -> Result<Answer, ToolError> {
     let from = offset(given);
     given.finish("list_actions")?;
     if !topic.is_empty() {
-        return Ok(Answer::new().with("guide", guide::TEXT).line(guide::TEXT));
+        let guide = guide::text(|text| call.may_read(text));
+        return Ok(Answer::new().with("guide", guide.as_str()).line(guide));
     }
     // Built-in actions are known before the services are, but for what the operator offers to them.
     let known = built_in().iter().find(|action| Some(&action.name) == name.as_ref());
@@ -195,7 +234,7 @@ fn all(catalogue: &Catalogue, from: usize) -> Answer {
         .with("unseen_servers", if unseen.is_empty() { Value::Null } else { json!(unseen) })
         .lines(lines)
         .line(waiting)
-        .line("list_actions with `name` shows the input of one; topic \"guide\" shows how pipelines are written.")
+        .hint("list_actions with `name` shows the input of one; topic \"guide\" shows how pipelines are written.")
         .more(more)
 }
 

@@ -3,12 +3,22 @@
 use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, InputRequiredResult};
 use serde_json::{Map, Value};
 
+use crate::hints;
+
 use super::call::Moment;
+
+/// A line of the text.
+#[derive(Debug)]
+enum Line {
+    Said(String),
+    /// Names tools, which its reader may not see.
+    Hint(String),
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     fields: Map<String, Value>,
-    lines: Vec<String>,
+    lines: Vec<Line>,
     asks: Option<InputRequiredResult>,
 }
 
@@ -37,14 +47,21 @@ impl Answer {
     pub(super) fn line(mut self, line: impl Into<String>) -> Self {
         let line = line.into();
         if !line.is_empty() {
-            self.lines.push(line);
+            self.lines.push(Line::Said(line));
         }
+        self
+    }
+
+    /// One line that says what to do next, by the tools that its reader sees.
+    #[must_use]
+    pub(super) fn hint(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(Line::Hint(line.into()));
         self
     }
 
     #[must_use]
     pub(super) fn lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
-        self.lines.extend(lines);
+        self.lines.extend(lines.into_iter().map(Line::Said));
         self
     }
 
@@ -69,19 +86,24 @@ impl Answer {
         }
     }
 
-    pub(super) fn into_response(mut self, moment: &Moment) -> CallToolResponse {
+    pub(super) fn into_response(mut self, moment: &Moment, may_read: impl Fn(&str) -> bool) -> CallToolResponse {
         match self.asks.take() {
             Some(form) => form.into(),
-            None => self.into_result(moment).into(),
+            None => self.into_result(moment, may_read).into(),
         }
     }
 
-    pub(super) fn into_result(mut self, moment: &Moment) -> CallToolResult {
+    pub(super) fn into_result(mut self, moment: &Moment, may_read: impl Fn(&str) -> bool) -> CallToolResult {
         let now = moment.text();
-        self.lines.push(format!("Now: {now} ({})", moment.zone.name()));
+        self.lines.push(Line::Said(format!("Now: {now} ({})", moment.zone.name())));
+        let told = self.lines.into_iter().map(|line| match line {
+            Line::Said(line) => line,
+            Line::Hint(line) => hints::shown(&line, &may_read),
+        });
+        let text: Vec<String> = told.filter(|line| !line.is_empty()).collect();
         self.fields.insert("now".to_owned(), Value::from(now));
         self.fields.insert("zone".to_owned(), Value::from(moment.zone.name()));
-        let mut result = CallToolResult::success(vec![ContentBlock::text(self.lines.join("\n"))]);
+        let mut result = CallToolResult::success(vec![ContentBlock::text(text.join("\n"))]);
         result.structured_content = Some(Value::Object(self.fields));
         result
     }

@@ -17,6 +17,7 @@ use super::{
     Adding, Kind, Spec, add_tool_for_all,
     answer::Answer,
     call::{Call, Desk},
+    outputs::{self, always, maybe, one_of, untrusted_text},
     refusals::refuse,
     schema::{arguments, list, text, word},
     show::{local, plural},
@@ -56,7 +57,26 @@ fn spec() -> Spec {
                 ("shown_sha256", text("As listed: what the answer is about", "9f86d081884c7d65")),
             ],
         ),
+        output: output(),
     }
+}
+
+fn output() -> Value {
+    let listed = [
+        always("you_decide", outputs::flag("Whether your own word decides it")),
+        always("shown_sha256", outputs::text("Of what the answer is about")),
+        always("untrusted_task", untrusted_text("The title of its task")),
+        always("untrusted_data", outputs::any("Cut at 2 KB: the beginning of its text, then")),
+        maybe("agent", outputs::text("Whose it is, where it is another's")),
+        maybe("run", outputs::id("Where it is of this agent's own")),
+    ];
+    outputs::answer([
+        maybe("approvals", outputs::list("Without `approval`: what waits", outputs::approval(listed))),
+        maybe("outcome", one_of("", ApprovalState::ALL.iter().map(|state| state.as_str()))),
+        maybe("approval", outputs::id("")),
+        maybe("run", outputs::id("The run that goes on")),
+        maybe("by", outputs::text("Who decided")),
+    ])
 }
 
 /// What was asked for, beside which approval.
@@ -159,11 +179,18 @@ fn listed(own: &[Approval], others: &[Approval], zone: &Zone) -> Answer {
     } else {
         "What this agent's own tasks ask, a person decides: call again with `approval`, or tell them to run `ordinaut approve`."
     };
+    let is_cut = [own, others].iter().any(|list| list.len() >= LISTED as usize);
+    let more = if is_cut {
+        "No more are listed at once: what waits besides shows when some of these are decided."
+    } else {
+        ""
+    };
     let lines: Vec<String> = entries.iter().map(line).collect();
     Answer::new()
         .with("approvals", entries.into_iter().map(Value::Object).collect::<Vec<_>>())
         .line(first)
         .lines(lines)
+        .line(more)
         .line(next)
 }
 

@@ -1,9 +1,7 @@
-//! `check_inbox`: what is new, and what went wrong of late.
+//! `check_inbox`: what is new since the last acknowledged look, messages and what went wrong.
 
-use std::time::Duration;
-
-use ordinaut_schema::{id::MessageId, run::RunState, time::Zone};
-use ordinaut_store::{approvals::Approval, inbox::Message, runs::RunFilter};
+use ordinaut_schema::time::Zone;
+use ordinaut_store::inbox::{AckThrough, Message, Most, News, Waiting};
 use serde_json::{Map, Value, json};
 
 use crate::{error::ToolError, principal::Scope};
@@ -12,6 +10,7 @@ use super::{
     Adding, Kind, Spec, add_tool,
     answer::Answer,
     call::Call,
+    outputs::{self, always, maybe, untrusted_text},
     page::MOST,
     refusals::refuse,
     schema::{arguments, count, text},
@@ -20,81 +19,124 @@ use super::{
 };
 
 const MESSAGES: u32 = 20;
-
-/// How far back runs that did not go well are shown, and how many.
-const LOOK_BACK: Duration = Duration::from_hours(24);
 const PROBLEMS: u32 = 10;
+const APPROVALS: u32 = 10;
 
 pub(super) fn add(group: &mut Adding<'_>) {
-    add_tool(group, spec(), check_inbox);
+    if group.only_reads() {
+        add_tool(group, look_spec(), look);
+    } else {
+        add_tool(group, spec(), check_inbox);
+    }
+}
+
+fn limit() -> (&'static str, Value) {
+    ("limit", count("How many messages at most", (1, MOST), MESSAGES))
 }
 
 fn spec() -> Spec {
+    let through = text(
+        "Acknowledges what the answer showed that gave this as its ack_through",
+        "019ab2c4-5d00-7000-8f1e-2a6b7c8d9e0f",
+    );
     Spec {
         name: "check_inbox",
         title: "Check the inbox",
-        description: "Anything new? Unread messages that tasks left, oldest first, approvals that wait for a person, and runs of the last day that failed or were skipped. Acknowledge what was shown by giving its last message's id as ack_through.",
+        description: "Anything new? Unread messages that tasks left, oldest first, approvals that wait for a person, and runs that failed or were skipped, newest first. Acknowledge what was shown by giving back its ack_through.",
         scope: Scope::TaskRead,
         kind: Kind::Settles,
-        input: arguments(
-            &[],
-            [
-                ("ack_through", text("Marks messages as read, up to this one", "019ab2c4-5d00-7000-8f1e-2a6b7c8d9e0f")),
-                ("limit", count("How many messages at most", (1, MOST), MESSAGES)),
-            ],
-        ),
+        input: arguments(&[], [("ack_through", through), limit()]),
+        output: output(),
+    }
+}
+
+/// The same where nothing may be changed: what was shown stays new.
+fn look_spec() -> Spec {
+    Spec {
+        name: "check_inbox",
+        title: "Look into the inbox",
+        description: "Anything new? Unread messages that tasks left, oldest first, approvals that wait for a person, and runs that failed or were skipped, newest first. Looking acknowledges nothing here.",
+        scope: Scope::TaskRead,
+        kind: Kind::Reads,
+        input: arguments(&[], [limit()]),
+        output: output(),
     }
 }
 
 async fn check_inbox(mut call: Call) -> Result<Answer, ToolError> {
     let given = &mut call.arguments;
-    let through = given.optional_parsed::<MessageId>("ack_through", "a message's id, as check_inbox answered it");
+    let through = given.optional_parsed::<AckThrough>("ack_through", "what check_inbox answered as ack_through");
     let limit = given.count("limit", 1..=MOST).unwrap_or(MESSAGES);
     given.finish("check_inbox")?;
-    let desk = call.desk().await?;
-    let zone = desk.zone();
-    let messages = desk.store.check_inbox(&desk.caller, through, limit).await.map_err(|error| refuse(error, None))?;
-    // A person who read that something waits has not decided it: it is shown until somebody does.
-    let waiting = desk.store.list_approvals(Some(desk.caller.agent), PROBLEMS).await;
-    let waiting = waiting.map_err(|error| refuse(error, None))?;
-    let filter = RunFilter {
-        states: vec![RunState::Failed, RunState::Quarantined, RunState::Skipped],
-        since: desk.now.checked_sub(LOOK_BACK).ok(),
-        ..RunFilter::default()
+    if let Some(through) = through {
+        let (services, caller) = call.services().await?;
+        services.store.acknowledge(&caller, through).await.map_err(|error| refuse(error, None))?;
+    }
+    let (desk, mut view) = call.reading().await?;
+    let news = view.news(most(limit)).await.map_err(|error| refuse(error, None))?;
+    drop(view);
+    desk.store.mark_shown(&desk.caller, &news).await.map_err(|error| refuse(error, None))?;
+    let next = match &news.through {
+        Some(through) => {
+            format!("Once they are read, the next check acknowledges them with ack_through \"{through}\".")
+        }
+        None => String::new(),
     };
-    let problems = desk.store.list_runs(&desk.caller, &filter, None, PROBLEMS).await;
-    let problems = problems.map_err(|error| refuse(error, None))?;
+    let through = news.through.map_or(Value::Null, |through| json!(through.to_string()));
+    Ok(answer(&news, limit, &desk.zone()).with("ack_through", through).line(next))
+}
 
-    let entries: Vec<Map<String, Value>> = messages.iter().map(|message| entry(message, &zone)).collect();
-    let last = messages.last().map(|message| message.id);
-    let first = match messages.len() {
+async fn look(mut call: Call) -> Result<Answer, ToolError> {
+    let given = &mut call.arguments;
+    let limit = given.count("limit", 1..=MOST).unwrap_or(MESSAGES);
+    given.finish("check_inbox")?;
+    let (desk, mut view) = call.reading().await?;
+    let news = view.news(most(limit)).await.map_err(|error| refuse(error, None))?;
+    Ok(answer(&news, limit, &desk.zone()))
+}
+
+/// No row more than is shown, as other lists ask for to see whether there is more: what was listed is acknowledged.
+const fn most(messages: u32) -> Most {
+    Most { messages, problems: PROBLEMS, approvals: APPROVALS }
+}
+
+fn answer(news: &News, limit: u32, zone: &Zone) -> Answer {
+    let entries: Vec<Map<String, Value>> = news.messages.iter().map(|message| entry(message, zone)).collect();
+    let (more, more_problems) = (is_full(&news.messages, limit), is_full(&news.problems, PROBLEMS));
+    let first = match entries.len() {
         0 => "No unread messages.".to_owned(),
         count => format!("{}:", plural(count as u64, "unread message")),
     };
-    let more = messages.len() as u64 == u64::from(limit);
-    let next = match last {
-        Some(last) if more => format!("There may be more: call again with ack_through \"{last}\" once these are read."),
-        Some(last) => format!("Once they are read, the next check acknowledges them with ack_through \"{last}\"."),
-        None => String::new(),
+    let undecided = if news.approvals.is_empty() { "" } else { "Approvals that wait for a person (answer_approval):" };
+    let heading = if news.problems.is_empty() { "" } else { "Runs that failed or were skipped, newest first:" };
+    let rest = if more_problems {
+        "There may be more of these: list_runs with states [\"failed\", \"quarantined\", \"skipped\"] has all."
+    } else {
+        ""
     };
-    let undecided = if waiting.is_empty() { "" } else { "Approvals that wait for a person (answer_approval):" };
-    let heading = if problems.is_empty() { "" } else { "Runs of the last 24 hours that failed or were skipped:" };
-    Ok(Answer::new()
+    let rest_of_messages =
+        if more { "There may be more messages, which come once these are acknowledged." } else { "" };
+    Answer::new()
         .with("messages", entries.iter().cloned().map(Value::Object).collect::<Vec<_>>())
-        .with("ack_through", last.map_or(Value::Null, |last| json!(last)))
         .with("more", more)
-        .with("approvals", waiting.iter().map(|approval| Value::Object(asked(approval, &zone))).collect::<Vec<_>>())
-        .with("problems", problems.iter().map(|run| Value::Object(run_summary(run, &zone))).collect::<Vec<_>>())
+        .with("approvals", news.approvals.iter().map(|it| Value::Object(asked(it, zone))).collect::<Vec<_>>())
+        .with("problems", news.problems.iter().map(|run| Value::Object(run_summary(run, zone))).collect::<Vec<_>>())
+        .with("more_problems", more_problems)
         .line(first)
         .lines(entries.iter().map(line))
-        .line(next)
-        .line(undecided)
-        .lines(waiting.iter().map(|approval| asked_line(approval, &zone)))
+        .line(rest_of_messages)
+        .hint(undecided)
+        .lines(news.approvals.iter().map(|approval| asked_line(approval, zone)))
         .line(heading)
-        .lines(problems.iter().map(|run| run_line(run, &zone))))
+        .lines(news.problems.iter().map(|run| run_line(run, zone)))
+        .hint(rest)
 }
 
-fn asked(approval: &Approval, zone: &Zone) -> Map<String, Value> {
+fn is_full<T>(page: &[T], limit: u32) -> bool {
+    page.len() as u64 >= u64::from(limit)
+}
+
+fn asked(approval: &Waiting, zone: &Zone) -> Map<String, Value> {
     Map::from_iter([
         ("id".to_owned(), json!(approval.id)),
         ("run".to_owned(), json!(approval.run)),
@@ -103,7 +145,7 @@ fn asked(approval: &Approval, zone: &Zone) -> Map<String, Value> {
     ])
 }
 
-fn asked_line(approval: &Approval, zone: &Zone) -> String {
+fn asked_line(approval: &Waiting, zone: &Zone) -> String {
     let until = local(approval.expires_at, zone);
     format!("- {} until {until}: untrusted_message: {}", approval.id, json!(untrusted::text(&approval.message)))
 }
@@ -137,4 +179,27 @@ fn line(entry: &Map<String, Value>) -> String {
         word("level"),
         json!(word("untrusted_text"))
     )
+}
+
+fn output() -> Value {
+    let message = [
+        always("id", outputs::id("")),
+        always("level", outputs::text("info, warning or error")),
+        always("posted_at", outputs::instant("")),
+        maybe("task", outputs::id("")),
+        maybe("run", outputs::id("")),
+        maybe("untrusted_title", untrusted_text("")),
+        always("untrusted_text", untrusted_text("")),
+    ];
+    outputs::answer([
+        always("messages", outputs::list("Unread ones, the oldest first", outputs::object("", message))),
+        maybe("ack_through", outputs::text("What the next check says once these are read")),
+        always("more", outputs::flag("There may be more messages")),
+        always(
+            "approvals",
+            outputs::list("That wait for a person", outputs::approval([always("run", outputs::id(""))])),
+        ),
+        always("problems", outputs::list("Runs that did not go well", outputs::run([]))),
+        always("more_problems", outputs::flag("There may be more of them")),
+    ])
 }

@@ -1,10 +1,12 @@
 //! What the store refuses, as a model can act on it.
 
-use ordinaut_schema::fault::{FaultCode, Faults};
+use ordinaut_schema::fault::Faults;
 use ordinaut_store::StoreError;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::{Refusal, ToolError};
+
+use super::outputs::{self, always, any, count, elsewhere, instant, list, maybe, text};
 
 /// Turns a store's refusal into a tool's; what is nobody's mistake stays a fault.
 ///
@@ -14,21 +16,21 @@ pub(super) fn refuse(error: StoreError, request_id: Option<&str>) -> ToolError {
     match error {
         StoreError::TaskNotFound { near, .. } => {
             let next = match near.as_slice() {
-                [] => "list_tasks shows this agent's tasks; name one by its id or title.".to_owned(),
+                [] => "Name one by its id or title; list_tasks shows this agent's tasks.".to_owned(),
                 near => format!("Perhaps one of these is meant: {}. list_tasks shows all.", quoted(near)),
             };
             let refusal = Refusal::new("task_not_found", message, next);
             if near.is_empty() { refusal.into() } else { refusal.with_details(json!({ "near": near })).into() }
         }
         StoreError::RunNotFound(_) => {
-            ToolError::refused("run_not_found", message, "list_runs shows the runs, with their ids.")
+            ToolError::refused("run_not_found", message, "A run's id is in the answers about it (list_runs, run_now).")
         }
         StoreError::AgentNotFound(_) => {
             ToolError::refused("agent_not_found", message, "Tell the person: `ordinaut agent list` shows who is there.")
         }
         StoreError::RevisionChanged { actual, .. } => {
             let next = format!(
-                "Somebody changed it meanwhile. Read it again with get_task, and repeat the change with if_revision {actual} if it still fits."
+                "Somebody changed it meanwhile. Read it again (get_task), and repeat the change with if_revision {actual} if it still fits."
             );
             Refusal::new("revision_changed", message, next).with_details(json!({ "revision": actual })).into()
         }
@@ -81,13 +83,46 @@ pub(super) fn refuse(error: StoreError, request_id: Option<&str>) -> ToolError {
 
 /// The refusal of a definition with everything that is wrong with it.
 pub(super) fn invalid_definition(faults: Faults) -> ToolError {
+    invalid_definition_for(faults, None)
+}
+
+/// As [`invalid_definition`], with what to do about the zone.
+pub(super) fn invalid_definition_for(faults: Faults, zone: Option<String>) -> ToolError {
     let count = faults.as_slice().len();
     let message =
         format!("the definition has {count} {}; nothing was stored", if count == 1 { "fault" } else { "faults" });
-    let zoneless = faults.as_slice().iter().any(|fault| fault.code == FaultCode::TimezoneRequired);
-    let ask = if zoneless { "Ask the person where they live if you do not know it. " } else { "" };
-    let next = format!("{ask}{MEND}");
+    let next = zone.map_or_else(|| MEND.to_owned(), |zone| format!("{zone} {MEND}"));
     Refusal::new("invalid_definition", message, next).with_faults(faults).into()
+}
+
+/// What any tool refuses with.
+pub(super) fn output() -> Value {
+    let fault = outputs::object(
+        "",
+        [
+            always("path", text("JSON path of what is wrong, such as $.pipeline[2].with.url")),
+            always("code", text("What kind, such as unknown_action")),
+            always("message", text("")),
+            maybe("suggestion", text("What to put in its place")),
+        ],
+    );
+    let mut schema = outputs::object(
+        "The structured content of a result with `isError`",
+        [
+            always("code", text("What kind, such as invalid_definition")),
+            always("message", text("")),
+            maybe("faults", list("Everything wrong with what was sent", fault)),
+            always("next", text("What would help")),
+            maybe("near", list("Titles that may be meant", text(""))),
+            maybe("revision", count("Where the task is by now")),
+            maybe("existing", elsewhere("The task that has the title: id, revision, state and definition")),
+            maybe("given", any("The definition that was sent")),
+            maybe("differences", outputs::changed("From the existing definition to the one that was sent")),
+            always("now", instant("The present")),
+        ],
+    );
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema
 }
 
 const MEND: &str = "Mend every fault listed and call again with the whole definition. list_actions {\"topic\": \"guide\"} explains pipelines, preview_schedule checks a schedule.";

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use ordinaut_schema::{
-    fault::{Fault, FaultCode, Faults},
+    fault::Faults,
     limits::Limits,
     schedule::{Schedule, ScheduleKind, ScheduleSource, find_zone, newer_zone_name},
     task::ZoneSource,
@@ -19,8 +19,10 @@ use super::{
     Adding, Kind, Spec, add_tool,
     answer::Answer,
     call::Call,
+    outputs::{self, always},
     schema::{arguments, count, text, word},
     show::{Next, because},
+    zones::{self, Unusable},
 };
 
 /// How many occurrences are shown unless it says otherwise, and at most.
@@ -42,13 +44,24 @@ fn spec() -> Spec {
         input: arguments(
             &["schedule_kind"],
             [
-                ("schedule_kind", word("As in create_task", &kinds)),
-                ("schedule_expr", text("As in create_task", "30 8 * * MON-FRI")),
+                ("schedule_kind", word("How schedule_expr is read", &kinds)),
+                (
+                    "schedule_expr",
+                    text(
+                        "cron: five fields. rrule: RFC 5545. once: ISO time or +20m. interval: 15m. event: a topic",
+                        "30 8 * * MON-FRI",
+                    ),
+                ),
                 ("timezone", text("IANA zone", "Europe/Chisinau")),
                 ("count", count("How many occurrences", (1, MOST), SHOWN)),
                 ("after", text("Occurrences after this instant instead of now", "2027-03-01T00:00")),
             ],
         ),
+        output: outputs::answer([
+            always("schedule", outputs::schedule()),
+            always("occurrences", outputs::list("What would run", outputs::occurrence())),
+            outputs::warnings(),
+        ]),
     }
 }
 
@@ -69,15 +82,29 @@ async fn preview_schedule(mut call: Call) -> Result<Answer, ToolError> {
     let default_zone = desk.map_or_else(|| call.machine_zone(), |desk| desk.default_zone);
     let now = call.clock().moment().now;
     let (zone, source) = match timezone {
-        Some(name) => (Some(find_zone(&name).map_err(|fault| refused(fault.into()))?), ZoneSource::Task),
+        Some(name) => (Some(find_zone(&name).map_err(|fault| refused(fault.into(), None))?), ZoneSource::Task),
         None => default_zone.map_or((None, ZoneSource::NotNeeded), |(zone, source)| (Some(zone), source)),
     };
-    let read_in = zone.clone().unwrap_or_else(Zone::utc);
-    let after = after.map(|after| after.read(&read_in, now)).transpose()?.unwrap_or(now);
+    let read_after = |zone: Option<&Zone>| {
+        let read_in = zone.cloned().unwrap_or_else(Zone::utc);
+        after.as_ref().map_or(Ok(now), |after| after.read(&read_in, now))
+    };
+    // What is no instant is none in any zone: no person is asked for its sake.
+    read_after(zone.as_ref())?;
     // Counted from the whole second, as acceptance does.
     let anchor = super::call::whole_second(now);
-    let schedule = Schedule::parse(ScheduleSource { kind, expr: &expr, zone: zone.as_ref(), anchor }, &Limits::DEFAULT)
-        .map_err(|faults| refused(faults.into_iter().collect()))?;
+    let judge = |said: Option<&Zone>| {
+        let source = ScheduleSource { kind, expr: &expr, zone: said, anchor };
+        Schedule::parse(source, &Limits::DEFAULT).map_err(|faults| faults.into_iter().collect())
+    };
+    let (schedule, said) =
+        match zones::judged(&call, "This schedule", judge(zone.as_ref()), |said| judge(Some(said))).await {
+            Ok(judged) => judged,
+            Err(Unusable::Asking(form)) => return Ok(form),
+            Err(Unusable::Faulty { faults, zone }) => return Err(refused(faults, zone)),
+        };
+    let (zone, source) = said.map_or((zone, source), |said| (Some(said), ZoneSource::Person));
+    let after = read_after(zone.as_ref())?;
     Ok(shown(&schedule, &zone_used(&schedule, zone, source), after, count))
 }
 
@@ -95,12 +122,12 @@ fn zone_used(schedule: &Schedule, zone: Option<Zone>, source: ZoneSource) -> (Zo
 fn shown(schedule: &Schedule, (zone, source): &(Zone, ZoneSource), after: Timestamp, count: usize) -> Answer {
     let mut warnings = Vec::new();
     let upcoming = schedule.upcoming(after, None, count).unwrap_or_else(|gave_up| {
-        warnings.push(format!("{gave_up}: create_task would refuse it."));
+        warnings.push(format!("{gave_up}: a task would be refused with it."));
         Vec::new()
     });
     let has_clock = !matches!(schedule.kind(), ScheduleKind::Event | ScheduleKind::Manual);
     if upcoming.is_empty() && has_clock && warnings.is_empty() {
-        warnings.push("No occurrence is left: create_task would refuse it.".to_owned());
+        warnings.push("No occurrence is left: a task would be refused with it.".to_owned());
     }
     if let Some(newer) = newer_zone_name(zone) {
         warnings.push(format!("{} is an old name of {newer}; both mean the same.", zone.name()));
@@ -127,12 +154,10 @@ fn shown(schedule: &Schedule, (zone, source): &(Zone, ZoneSource), after: Timest
         .warn(&warnings)
 }
 
-fn refused(faults: Faults) -> ToolError {
-    let zone_is_missing = faults.as_slice().iter().any(|fault: &Fault| fault.code == FaultCode::TimezoneRequired);
-    let next = if zone_is_missing {
-        "Ask the person where they live if it is not known, and call again with `timezone`."
-    } else {
-        "Mend it and call again."
-    };
+fn refused(faults: Faults, zone: Option<String>) -> ToolError {
+    let next = zone.map_or_else(
+        || "Mend it and call again.".to_owned(),
+        |zone| format!("{zone} Mend it and call again with `timezone`."),
+    );
     Refusal::new("invalid_schedule", "the schedule cannot be used", next).with_faults(faults).into()
 }

@@ -69,7 +69,7 @@ pub(super) fn task() -> (&'static str, Value) {
 
 /// The argument that names a run.
 pub(super) fn run() -> (&'static str, Value) {
-    ("run", text("The run's id, from list_runs or run_now", "019ab2c4-5d00-8000-8f1e-2a6b7c8d9e0f"))
+    ("run", text("The run's id (list_runs, run_now)", "019ab2c4-5d00-8000-8f1e-2a6b7c8d9e0f"))
 }
 
 /// The arguments by which lists page.

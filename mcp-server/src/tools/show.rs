@@ -12,7 +12,7 @@ use ordinaut_schema::{
     task::{TaskSpec, TaskState, ZoneSource},
     time::{Zone, with_offset},
 };
-use ordinaut_store::{runs::RunRecord, tasks::TaskRecord};
+use ordinaut_store::{runs::RunRecord, tasks::Standing};
 use serde_json::{Map, Value, json};
 
 use super::{call::whole_second, untrusted};
@@ -34,9 +34,12 @@ fn weekday(at: Timestamp, zone: &Zone) -> String {
 }
 
 /// What a stored task says of its schedule.
+#[derive(Debug)]
 pub(super) struct Timing {
     pub(super) zone: Zone,
     schedule: Option<Schedule>,
+    ends_at: Option<Timestamp>,
+    max_runs: Option<u32>,
 }
 
 impl Timing {
@@ -45,6 +48,8 @@ impl Timing {
             zone: Zone::find(&spec.timezone).unwrap_or_else(Zone::utc),
             // A row of a newer version may not be readable; everything else about the task still is.
             schedule: spec.schedule(&Limits::DEFAULT).ok(),
+            ends_at: spec.ends_at,
+            max_runs: spec.max_runs,
         }
     }
 
@@ -53,20 +58,19 @@ impl Timing {
     }
 
     /// The occurrences that will run, as far as can be known: pauses, snoozes and ends taken in.
-    pub(super) fn next(&self, task: &TaskRecord, count: usize) -> Vec<Next> {
-        let spec = &task.spec;
+    pub(super) fn next(&self, task: &Standing, count: usize) -> Vec<Next> {
         let (Some(schedule), Some(first)) = (&self.schedule, task.next_occurrence_at) else { return Vec::new() };
         let from = match (task.state, task.resume_at) {
             (TaskState::Active, _) => Timestamp::MIN,
             (TaskState::Paused, Some(resume_at)) => resume_at,
             (TaskState::Paused, None) | (TaskState::Ended | TaskState::Cancelled, _) => return Vec::new(),
         };
-        let left = spec.max_runs.map_or(u64::MAX, |max| u64::from(max).saturating_sub(task.runs_planned));
+        let left = self.max_runs.map_or(u64::MAX, |max| u64::from(max).saturating_sub(task.runs_planned));
         let count = count.min(usize::try_from(left).unwrap_or(usize::MAX));
         let before = first.checked_sub(std::time::Duration::from_nanos(1)).unwrap_or(first);
         let after = before.max(from.checked_sub(std::time::Duration::from_nanos(1)).unwrap_or(Timestamp::MIN));
         let skipped = task.skip_next as usize;
-        let Ok(mut upcoming) = schedule.upcoming(after, spec.ends_at, count.saturating_add(skipped)) else {
+        let Ok(mut upcoming) = schedule.upcoming(after, self.ends_at, count.saturating_add(skipped)) else {
             return Vec::new();
         };
         let Some(until) = task.snoozed_until else {
@@ -81,17 +85,17 @@ impl Timing {
         }
         let last_skipped = upcoming.iter().take(skipped).next_back().map_or(after, |it| it.at);
         let rest =
-            schedule.upcoming(until.max(after).max(last_skipped), spec.ends_at, count.saturating_sub(next.len()));
+            schedule.upcoming(until.max(after).max(last_skipped), self.ends_at, count.saturating_sub(next.len()));
         next.extend(rest.unwrap_or_default().into_iter().map(|it| Next::shown_in(&it, &self.zone)));
         next
     }
 
     /// The first of the occurrences that `skip` passes over.
-    pub(super) fn skipped(&self, task: &TaskRecord, count: usize) -> Vec<Next> {
+    pub(super) fn skipped(&self, task: &Standing, count: usize) -> Vec<Next> {
         let count = count.min(task.skip_next as usize);
         let (Some(schedule), Some(first)) = (&self.schedule, task.next_occurrence_at) else { return Vec::new() };
         let before = first.checked_sub(std::time::Duration::from_nanos(1)).unwrap_or(first);
-        let upcoming = schedule.upcoming(before, task.spec.ends_at, count).unwrap_or_default();
+        let upcoming = schedule.upcoming(before, self.ends_at, count).unwrap_or_default();
         upcoming.iter().map(|it| Next::shown_in(it, &self.zone)).collect()
     }
 
@@ -114,7 +118,7 @@ impl Timing {
 #[derive(Debug, Clone)]
 pub(super) struct Next {
     at: Timestamp,
-    local: String,
+    pub(super) local: String,
     dst: Option<DstShift>,
     /// Later than itself, while snoozed.
     due_at: Option<Timestamp>,
@@ -167,6 +171,7 @@ pub(super) const fn because(source: ZoneSource) -> &'static str {
         ZoneSource::Agent => "it is this agent's zone",
         ZoneSource::Machine => "it is this machine's zone",
         ZoneSource::Configuration => "it is the configured default, ORDINAUT_TIMEZONE",
+        ZoneSource::Person => "the person said so when asked",
         ZoneSource::NotNeeded => "the schedule needs none",
     }
 }
@@ -174,33 +179,14 @@ pub(super) const fn because(source: ZoneSource) -> &'static str {
 /// The warning about a schedule that fires very often.
 pub(super) fn many_a_day(rate: Option<f64>) -> Option<String> {
     let rate = rate.filter(|rate| *rate > MANY_A_DAY)?;
-    Some(format!("It will run about {rate:.0} times a day. If that is not meant, pause it and change the schedule."))
-}
-
-/// A task in a list.
-pub(super) fn task_summary(task: &TaskRecord) -> Value {
-    let timing = Timing::of(&task.spec);
-    let mut fields = standing(task, &timing.zone);
-    fields.insert("schedule".to_owned(), json!(timing.sentence()));
-    if let Some(next) = timing.next(task, 1).first() {
-        fields.insert("next".to_owned(), json!(next.local));
-    }
-    Value::Object(fields)
-}
-
-/// A task in a list, on one line.
-pub(super) fn task_line(task: &TaskRecord) -> String {
-    let timing = Timing::of(&task.spec);
-    let next = timing.next(task, 1);
-    let next = next.first().map_or_else(String::new, |next| format!("; next {}", next.line(&timing.zone)));
-    format!("- \"{}\" ({}, {}): {}{next}", task.spec.title, task.id, task.state, timing.sentence())
+    Some(format!("It will run about {rate:.0} times a day. If that is not meant, change the schedule."))
 }
 
 /// What a task is at the moment.
-pub(super) fn standing(task: &TaskRecord, zone: &Zone) -> Map<String, Value> {
+pub(super) fn standing(task: &Standing, zone: &Zone) -> Map<String, Value> {
     let mut fields = Map::from_iter([
         ("id".to_owned(), json!(task.id)),
-        ("title".to_owned(), json!(task.spec.title)),
+        ("title".to_owned(), json!(task.title)),
         ("state".to_owned(), json!(task.state)),
         ("revision".to_owned(), json!(task.revision)),
     ]);
@@ -218,7 +204,7 @@ pub(super) fn standing(task: &TaskRecord, zone: &Zone) -> Map<String, Value> {
 }
 
 /// What stands in the way of a task, on one line; empty for an active one.
-pub(super) fn standing_line(task: &TaskRecord, zone: &Zone) -> String {
+pub(super) fn standing_line(task: &Standing, zone: &Zone) -> String {
     let mut parts = Vec::new();
     match task.state {
         TaskState::Active => {}
@@ -346,6 +332,15 @@ pub(super) fn health(runs: &[RunRecord], open: Option<&Stretch>) -> String {
     counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let parts: Vec<_> = counts.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
     format!("Of the last {}: {}.", plural(all, "occurrence"), parts.join(", "))
+}
+
+/// How many ids one answer names.
+const IDS: usize = 100;
+
+/// The ids that an answer names, and how many it leaves out.
+pub(super) fn first<T>(ids: &[T]) -> (&[T], usize) {
+    let shown = &ids[..ids.len().min(IDS)];
+    (shown, ids.len() - shown.len())
 }
 
 pub(super) fn plural(count: u64, word: &str) -> String {

@@ -1,13 +1,17 @@
 //! Tasks: created, read, listed, changed, paused, resumed, snoozed, cancelled.
 
 mod create;
+mod listing;
 mod read;
 mod rehearse;
 mod standing;
 mod update;
 
 use ordinaut_schema::time::Zone;
-use ordinaut_store::tasks::{TaskRecord, TaskRef};
+use ordinaut_store::{
+    View,
+    tasks::{Standing, TaskRecord, TaskRef},
+};
 use serde_json::{Map, Value, json};
 
 use crate::error::ToolError;
@@ -34,11 +38,17 @@ pub(super) fn add(group: &mut Adding<'_>) {
     add_tool(group, standing::cancel_spec(), standing::cancel);
 }
 
+pub(crate) use self::listing::Listings;
 pub(super) use self::read::{titles, whole_task};
 
 /// The task that an argument names.
 pub(super) async fn find(desk: &Desk, named: &str) -> Result<TaskRecord, ToolError> {
     desk.store.find_task(&desk.caller, &TaskRef::from(named)).await.map_err(|error| refuse(error, None))
+}
+
+/// As [`find`], in a view that is there.
+pub(super) async fn see(view: &mut View, named: &str) -> Result<TaskRecord, ToolError> {
+    view.find_task(&TaskRef::from(named)).await.map_err(|error| refuse(error, None))
 }
 
 /// The part of an answer that shows a task: what is stored, what is next, and what to beware of.
@@ -51,7 +61,7 @@ fn echo_fields(
     answer: Answer,
     desk: &Desk,
     task: &TaskRecord,
-    fields: fn(&TaskRecord, &Zone) -> Map<String, Value>,
+    fields: fn(&Standing, &Zone) -> Map<String, Value>,
 ) -> (Answer, Vec<String>) {
     let timing = Timing::of(&task.spec);
     let next = timing.next(task, NEXT);

@@ -1,13 +1,16 @@
 //! The evaluation set: requests as people type them, played against the real server and judged by Postgres.
 //!
 //! What a case says is described in mcp-server/evals/README.md. `case` reads it, `site` sets it up, `play` plays its
-//! transcript, `mending` judges what a call after a refusal was made of, `drive` has a model's program answer instead.
+//! transcript, `mending` judges what a call after a refusal was made of, `outputs` what is answered; `drive` has a model's
+//! program answer instead.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 mod case;
 mod drive;
 mod mending;
+#[path = "../tools/outputs.rs"]
+mod outputs;
 mod play;
 mod site;
 

@@ -7,17 +7,22 @@ use rmcp::{
     ClientHandler, ErrorData, RoleClient, ServiceExt as _,
     model::{
         CallToolRequestParams, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction,
-        ElicitationCapability, Implementation, Tool,
+        ElicitationCapability, Implementation, ReadResourceRequestParams, ResourceContents, Tool,
     },
     service::{RequestContext, RunningService},
     transport::TokioChildProcess,
 };
 use serde_json::{Map, Value};
-use tokio::{process::Command, sync::Mutex, time::timeout};
+use tokio::{
+    process::Command,
+    sync::{Mutex, OnceCell},
+    time::timeout,
+};
 
 use crate::{
     Failed,
     case::{Case, Given},
+    outputs::{Outputs, RESOURCE},
 };
 
 /// No call takes so long, unless it hangs.
@@ -141,14 +146,32 @@ pub(crate) struct Answer {
 pub(crate) async fn call_tool(client: &Client, tool: &str, with: Map<String, Value>) -> Answer {
     let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(with);
     match timeout(PATIENCE, client.call_tool(request)).await.expect("a tool answers in time") {
-        Ok(result) => Answer {
-            refused: result.is_error == Some(true),
-            text: result.content.iter().filter_map(|it| it.as_text()).map(|it| it.text.clone()).collect(),
-            content: result.structured_content.unwrap_or_default(),
-        },
+        Ok(result) => {
+            outputs(client).await.judge(tool, &result);
+            Answer {
+                refused: result.is_error == Some(true),
+                text: result.content.iter().filter_map(|it| it.as_text()).map(|it| it.text.clone()).collect(),
+                content: result.structured_content.unwrap_or_default(),
+            }
+        }
         // A tool that is not there, say: a client shows its model that, too.
         Err(error) => Answer { refused: true, text: error.to_string(), content: Value::Null },
     }
+}
+
+/// What tools answer, as the server says it: every answer of a case is held to that.
+async fn outputs(client: &Client) -> &'static Outputs {
+    static OUTPUTS: OnceCell<Outputs> = OnceCell::const_new();
+    OUTPUTS
+        .get_or_init(|| async {
+            let request = ReadResourceRequestParams::new(RESOURCE);
+            let read = timeout(PATIENCE, client.read_resource(request)).await.expect("it answers in time");
+            match &read.expect("the resource is there").contents[..] {
+                [ResourceContents::TextResourceContents { text, .. }] => Outputs::new(text),
+                other => panic!("one text, not {other:?}"),
+            }
+        })
+        .await
 }
 
 pub(crate) async fn tools(client: &Client) -> Vec<Tool> {

@@ -1,10 +1,6 @@
 //! Approvals: who decides over MCP, through the form of the client, and on the page behind a link.
 
-use std::{
-    num::NonZeroU16,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{num::NonZeroU16, time::Duration};
 
 use ordinaut_schema::action::parking::{ApprovalRequest, ApprovalState, OnTimeout};
 use ordinaut_store::{
@@ -12,20 +8,13 @@ use ordinaut_store::{
     approvals::{Approval, Authority, Decision, NewApproval},
     testing::Fixture,
 };
-use rmcp::{
-    ClientHandler, ErrorData, RoleClient,
-    model::{
-        CallToolRequestParams, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult, ElicitationAction,
-        ElicitationCapability, Implementation, ProtocolVersion,
-    },
-    service::{ClientLifecycleMode, ClientServiceExt as _, RequestContext},
-};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     isolation::Site,
-    support::{Called, Chat, PATIENCE, call, serve},
+    person::{WITH_FORMS, through_the_form},
+    support::{Chat, call},
 };
 
 /// What a run of the local agent asks.
@@ -119,57 +108,17 @@ async fn a_model_cannot_approve_its_own_request_by_any_tool_it_has() {
     assert_ne!(state(&chat.store, &approval).await, ApprovalState::Approved);
 }
 
-/// A client whose person fills in the form.
-#[derive(Clone)]
-struct Person {
-    answer: Option<Value>,
-    shown: Arc<Mutex<Vec<String>>>,
-}
-
-impl ClientHandler for Person {
-    fn get_info(&self) -> ClientConfig {
-        let mut capabilities = ClientCapabilities::default();
-        capabilities.elicitation = Some(ElicitationCapability::default());
-        ClientConfig::new(capabilities, Implementation::new("person", "1"))
-    }
-
-    async fn create_elicitation(
-        &self,
-        request: ElicitRequestParams,
-        _context: RequestContext<RoleClient>,
-    ) -> Result<ElicitResult, ErrorData> {
-        let ElicitRequestParams::FormElicitationParams { message, .. } = request else { panic!("a form") };
-        self.shown.lock().unwrap().push(message);
-        Ok(match &self.answer {
-            Some(answer) => ElicitResult::new(ElicitationAction::Accept).with_content(answer.clone()),
-            None => ElicitResult::new(ElicitationAction::Decline),
-        })
-    }
-}
-
-async fn through_the_form(chat: &Chat, newest: bool, answer: Option<Value>, arguments: Value) -> (Called, Vec<String>) {
-    let person = Person { answer, shown: Arc::default() };
-    let lifecycle = if newest {
-        ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
-    } else {
-        ClientLifecycleMode::Initialize
-    };
-    let client = person.clone().serve_with_lifecycle(serve(chat.server.clone()), lifecycle).await.unwrap();
-    let Value::Object(arguments) = arguments else { panic!("an object") };
-    let request = CallToolRequestParams::new("answer_approval").with_arguments(arguments);
-    let called = tokio::time::timeout(PATIENCE, client.call_tool(request)).await.unwrap().unwrap();
-    client.cancel().await.unwrap();
-    let shown = person.shown.lock().unwrap().clone();
-    (Called::from(called), shown)
-}
-
 #[tokio::test]
 async fn the_clients_form_collects_the_persons_answer_whatever_the_model_says() {
-    for newest in [false, true] {
+    for revision in &WITH_FORMS {
         let chat = Chat::start().await;
         let approval = asked(&chat.store, json!({ "from": "me", "items": ["a", "b\u{202e}"] })).await;
         let lies = json!({ "approval": approval.id, "decision": "approve", "items": [1, 2] });
-        let (closed, shown) = through_the_form(&chat, newest, None, lies.clone()).await;
+        let asked = async |answer, arguments| {
+            through_the_form(&chat.server, revision, [answer], "answer_approval", arguments).await
+        };
+        let (closed, shown) = asked(None, lies.clone()).await;
+        let shown: Vec<_> = shown.into_iter().map(|form| form.message).collect();
         assert_eq!(closed.code(), "not_decided", "{}", closed.text);
         assert!(
             shown[0].contains("1. \"a\"") && shown[0].contains("from: \"me\"") && shown[0].contains("\\u{202e}"),
@@ -178,7 +127,7 @@ async fn the_clients_form_collects_the_persons_answer_whatever_the_model_says() 
         assert_eq!(state(&chat.store, &approval).await, ApprovalState::Waiting);
 
         let filled = json!({ "decision": "approve", "items": "2", "comment": "only Bob" });
-        let (answered, _) = through_the_form(&chat, newest, Some(filled), lies).await;
+        let (answered, _) = asked(Some(filled), lies).await;
         assert_eq!(answered.content["outcome"], "approved", "{}", answered.text);
         let kept = chat.store.mcp.find_approval(&Caller::local("test"), approval.id).await.unwrap();
         assert_eq!((&kept.approved_items, kept.comment.as_deref()), (&json!(["b\u{202e}"]), Some("only Bob")));

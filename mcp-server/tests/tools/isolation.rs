@@ -1,6 +1,6 @@
 //! Agents over HTTP: each with its token, none with a view of the other's tasks, none past its scopes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ordinaut_mcp::{
     backend::{Backend, Services, Stage, Starter},
@@ -29,7 +29,7 @@ pub(crate) struct Site {
     pub(crate) serving: JoinHandle<()>,
     pub(crate) drain: CancellationToken,
     _starter: Starter,
-    _database: Database,
+    pub(crate) database: Database,
 }
 
 impl Site {
@@ -46,14 +46,16 @@ impl Site {
         let drain = CancellationToken::new();
         let server = OrdinautServer::guarded(backend.clone(), metrics.clone(), chisinau());
         let tokens = Arc::new(backend.clone());
-        let http = HttpServer::new(&Mcp::default(), Parts { server, backend, tokens, metrics, drain: drain.clone() });
+        // A stream that ends does so for a reason of the test's.
+        let config = Mcp { initialize_timeout: Duration::from_hours(1), ..Mcp::default() };
+        let http = HttpServer::new(&config, Parts { server, backend, tokens, metrics, drain: drain.clone() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         // The first to ask sets it; none speaks TLS, but the client will not be built without.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let serving = tokio::spawn(http.serve(listener));
-        Self { store, url, http: client, serving, drain, _starter: starter, _database: database }
+        Self { store, url, http: client, serving, drain, _starter: starter, database }
     }
 
     pub(crate) async fn agent(&self, name: &str, scopes: &[&str]) -> RunningService<RoleClient, ()> {

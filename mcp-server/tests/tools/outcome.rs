@@ -87,7 +87,10 @@ async fn foreign_text_is_shown_cleaned_and_only_in_untrusted_fields() {
     assert_eq!(seen["health"], "Of the last 1 occurrence: 1 failed.");
     let listed = chat.ok("list_runs", json!({ "states": ["failed"] })).await;
     only_in_untrusted_fields(&listed, "$");
-    assert_eq!(chat.ok("check_inbox", json!({})).await["problems"][0]["id"], run);
+    let new = chat.ok("check_inbox", json!({})).await;
+    assert_eq!(new["problems"][0]["id"], run);
+    let read = chat.ok("check_inbox", json!({ "ack_through": new["ack_through"] })).await;
+    assert_eq!(read["problems"], json!([]), "what was acknowledged is not new");
 
     let retried = chat.ok("retry_run", json!({ "run": run })).await;
     assert_eq!((retried["run"]["retry_of"].clone(), retried["run"]["trigger"].as_str()), (run, Some("retry")));
@@ -152,7 +155,7 @@ async fn a_caller_that_waits_is_told_of_progress_and_gets_the_end() {
         conclude(&chat.store, Verdict::Succeeded { output: json!({ "id": 1 }) }, vec![done]).await;
     };
     let (ended, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(waiting, running) }).await.unwrap();
-    let ended = Called::from(ended.unwrap());
+    let ended = Called::of("run_now", ended.unwrap()).await;
     assert_eq!(ended.content["run"]["state"], "succeeded");
     assert_eq!(ended.content["steps"][0]["untrusted_output"], json!({ "id": 1 }));
 }

@@ -116,7 +116,7 @@ async fn followers(site: &Site) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-async fn until_followers(site: &Site, count: u64) {
+pub(crate) async fn until_followers(site: &Site, count: u64) {
     timeout(PATIENCE, async {
         while followers(site).await != count {
             tokio::task::yield_now().await;

@@ -1,20 +1,16 @@
 //! Resources and prompts.
 
 use rmcp::{
-    model::{GetPromptRequestParams, ReadResourceRequestParams, ResourceContents},
+    model::{GetPromptRequestParams, ReadResourceRequestParams},
     service::ServiceError,
 };
 use serde_json::{Value, json};
 
-use crate::support::{Chat, task};
-
-async fn read(chat: &Chat, uri: &str) -> String {
-    let result = chat.client.read_resource(ReadResourceRequestParams::new(uri)).await.unwrap();
-    match &result.contents[0] {
-        ResourceContents::TextResourceContents { text, .. } => text.clone(),
-        other => panic!("{other:?}"),
-    }
-}
+use crate::{
+    isolation::Site,
+    outputs::RESOURCE,
+    support::{Chat, read, task},
+};
 
 #[tokio::test]
 async fn a_task_and_its_run_are_read_as_resources_that_the_list_names() {
@@ -23,13 +19,14 @@ async fn a_task_and_its_run_are_read_as_resources_that_the_list_names() {
     let run = chat.ok("run_now", json!({ "task": "briefing" })).await["run"]["id"].as_str().unwrap().to_owned();
     let listed: Vec<_> = chat.client.list_all_resources().await.unwrap().into_iter().map(|it| it.uri).collect();
     let uri = format!("ordinaut://tasks/{}", created["task"]["id"].as_str().unwrap());
-    assert_eq!(listed, ["ordinaut://guide/pipelines", "ordinaut://schema/task", &uri]);
-    let shown: Value = serde_json::from_str(&read(&chat, &uri).await).unwrap();
+    let fixed = ["ordinaut://guide/pipelines", "ordinaut://schema/task", "ordinaut://schema/outputs"];
+    assert_eq!((&listed[..3], &listed[3..]), (&fixed.map(str::to_owned)[..], &[uri.clone()][..]));
+    let shown: Value = serde_json::from_str(&read(&chat.client, &uri).await).unwrap();
     assert_eq!(shown["definition"]["title"], "Briefing");
-    let shown: Value = serde_json::from_str(&read(&chat, &format!("ordinaut://runs/{run}")).await).unwrap();
+    let shown: Value = serde_json::from_str(&read(&chat.client, &format!("ordinaut://runs/{run}")).await).unwrap();
     assert_eq!(shown["run"]["state"], "pending");
-    assert!(read(&chat, "ordinaut://guide/pipelines").await.contains("# Writing a task"));
-    let schema: Value = serde_json::from_str(&read(&chat, "ordinaut://schema/task").await).unwrap();
+    assert!(read(&chat.client, "ordinaut://guide/pipelines").await.contains("# Writing a task"));
+    let schema: Value = serde_json::from_str(&read(&chat.client, "ordinaut://schema/task").await).unwrap();
     assert!(schema["$defs"]["Step"]["properties"]["uses"].is_object());
     assert_eq!(chat.client.list_all_resource_templates().await.unwrap().len(), 2);
 }
@@ -58,4 +55,44 @@ async fn prompts_are_filled_in_and_say_what_they_need() {
     let text = &prompt.messages[0].content.as_text().unwrap().text;
     assert!(text.contains("about: weather") && !text.contains("{time}"), "{text}");
     assert!(chat.client.get_prompt(GetPromptRequestParams::new("diagnose_task")).await.is_err());
+}
+
+#[tokio::test]
+async fn the_schemas_of_answers_are_those_of_the_tools_that_a_token_sees() {
+    let site = Site::start().await;
+    for (scopes, shown) in
+        [(&["event:publish"][..], vec!["publish_event"]), (&["approval:answer"], vec!["answer_approval"])]
+    {
+        let client = site.agent(scopes[0], scopes).await;
+        let outputs: Value = serde_json::from_str(&read(&client, RESOURCE).await).unwrap();
+        assert_eq!(outputs["tools"].as_object().unwrap().keys().collect::<Vec<_>>(), shown);
+        assert_eq!(outputs["refusal"]["properties"]["next"]["type"], "string");
+        client.cancel().await.unwrap();
+    }
+    site.end([]).await;
+}
+
+#[tokio::test]
+async fn every_field_of_an_answer_is_described_by_a_closed_schema() {
+    fn closed(schema: &Value, path: &str) {
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+        assert_eq!(schema["additionalProperties"], json!(false), "{path}");
+        for (name, field) in properties {
+            let path = format!("{path}.{name}");
+            assert!(field["description"].as_str().is_none_or(|it| it.len() > 2), "{path}");
+            closed(field, &path);
+            closed(&field["items"], &format!("{path}[]"));
+        }
+    }
+    let chat = Chat::start().await;
+    let outputs: Value = serde_json::from_str(&read(&chat.client, RESOURCE).await).unwrap();
+    let tools = outputs["tools"].as_object().unwrap();
+    let listed: Vec<_> = chat.client.list_all_tools().await.unwrap().iter().map(|tool| tool.name.to_string()).collect();
+    assert_eq!(tools.keys().cloned().collect::<Vec<_>>(), listed);
+    for (tool, schema) in tools {
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{tool}");
+        assert!(schema["required"].to_string().contains("\"now\""), "{tool}");
+        closed(schema, tool);
+    }
+    closed(&outputs["refusal"], "refusal");
 }

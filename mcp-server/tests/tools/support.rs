@@ -11,11 +11,13 @@ use ordinaut_schema::time::Zone;
 use ordinaut_store::testing::{Database, Fixture};
 use rmcp::{
     RoleClient, ServiceExt as _,
-    model::{CallToolRequestParams, CallToolResult, Tool},
+    model::{CallToolRequestParams, CallToolResult, ReadResourceRequestParams, ResourceContents, Tool},
     service::RunningService,
 };
 use serde_json::{Value, json};
-use tokio::io::DuplexStream;
+use tokio::{io::DuplexStream, sync::OnceCell};
+
+use crate::outputs::{Outputs, RESOURCE};
 
 /// Nothing here takes so long, unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -96,7 +98,28 @@ pub(crate) async fn call(client: &RunningService<RoleClient, ()>, tool: &str, ar
     let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
     let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
     let result = tokio::time::timeout(PATIENCE, client.call_tool(request)).await.unwrap().unwrap();
-    Called::from(result)
+    Called::of(tool, result).await
+}
+
+/// What tools answer, as every test's answers are held to it; a server without services knows that.
+async fn outputs() -> &'static Outputs {
+    static OUTPUTS: OnceCell<Outputs> = OnceCell::const_new();
+    OUTPUTS
+        .get_or_init(|| async {
+            let (_starter, backend) = Backend::starting("nothing");
+            let client = connect(OrdinautServer::local(backend, Metrics::new().unwrap(), chisinau())).await;
+            Outputs::new(&read(&client, RESOURCE).await)
+        })
+        .await
+}
+
+/// The text of a resource.
+pub(crate) async fn read(client: &RunningService<RoleClient, ()>, uri: &str) -> String {
+    let result = client.read_resource(ReadResourceRequestParams::new(uri)).await.unwrap();
+    match &result.contents[..] {
+        [ResourceContents::TextResourceContents { text, .. }] => text.clone(),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Every tool of a server that has no services at all.
@@ -113,8 +136,10 @@ pub(crate) struct Called {
     pub(crate) content: Value,
 }
 
-impl From<CallToolResult> for Called {
-    fn from(result: CallToolResult) -> Self {
+impl Called {
+    /// A tool's result, which its output schema describes.
+    pub(crate) async fn of(tool: &str, result: CallToolResult) -> Self {
+        outputs().await.judge(tool, &result);
         Self {
             refused: result.is_error == Some(true),
             text: result.content.iter().filter_map(|it| it.as_text()).map(|it| it.text.clone()).collect(),

@@ -79,8 +79,12 @@ impl SseClient {
     }
 
     pub(crate) async fn initialize(&mut self, revision: &str) -> Value {
+        self.initialize_with(revision, json!({})).await
+    }
+
+    async fn initialize_with(&mut self, revision: &str, capabilities: Value) -> Value {
         let client = json!({"name": "test", "version": "1"});
-        let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": client});
+        let params = json!({"protocolVersion": revision, "capabilities": capabilities, "clientInfo": client});
         let answer = self.ask(1, "initialize", params).await;
         let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
         assert_eq!(self.post(&initialized).await.status(), StatusCode::ACCEPTED);
@@ -98,6 +102,33 @@ async fn a_conversation_goes_over_the_pair_of_endpoints() {
     assert!(answer["result"]["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "whoami"));
     let answer = client.ask(3, "tools/call", json!({"name": "whoami"})).await;
     assert_eq!(answer["result"]["content"][0]["text"], "ann");
+}
+
+/// What the server asks while a call waits goes the way of its answers, and comes back as any message does.
+#[tokio::test]
+async fn a_person_is_asked_over_the_pair_of_endpoints() {
+    let fixture = Fixture::start().await;
+    for revision in ["2025-06-18", "2025-11-25"] {
+        let mut client = SseClient::connect(&fixture, ANN).await;
+        client.initialize_with(revision, json!({"elicitation": {}})).await;
+        let arguments = json!({"schedule_kind": "cron", "schedule_expr": "0 9 * * *"});
+        let params = json!({"name": "preview_schedule", "arguments": arguments});
+        let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params});
+        assert_eq!(client.post(&call).await.status(), StatusCode::ACCEPTED);
+        let asked = client.message().await.unwrap();
+        assert_eq!(asked["method"], "elicitation/create", "{asked}");
+        assert_eq!(asked["params"]["requestedSchema"]["required"], json!(["timezone"]));
+        let filled = json!({"action": "accept", "content": {"timezone": "Europe/Chisinau"}});
+        let reply = json!({"jsonrpc": "2.0", "id": asked["id"], "result": filled});
+        assert_eq!(client.post(&reply).await.status(), StatusCode::ACCEPTED);
+        let answer = client.message().await.unwrap();
+        assert_eq!(answer["id"], 2);
+        let schedule = &answer["result"]["structuredContent"]["schedule"];
+        assert_eq!(
+            (&schedule["timezone"], &schedule["timezone_source"]),
+            (&json!("Europe/Chisinau"), &json!("person"))
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,17 @@
 //! A server on loopback with two agents and two tools, and what the tests share to talk to it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use ordinaut_mcp::{
     auth::{Authenticate, Token, Unavailable},
     backend::{Backend, Starter},
     config::Mcp,
-    http::{HttpServer, Parts},
+    http::{HttpServer, Parts, Tls},
     principal::{Principal, Scope},
     server::OrdinautServer,
     telemetry::Metrics,
@@ -18,7 +22,7 @@ use rmcp::{
         router::tool::{ToolRoute, ToolRouter},
         tool::ToolCallContext,
     },
-    model::{CallToolResult, ContentBlock, JsonObject, Tool},
+    model::{CallToolResult, ContentBlock, JsonObject, ProgressNotificationParam, Tool},
 };
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +32,8 @@ pub(crate) const BOB: &str = "token-of-bob";
 
 /// Nothing here takes so long, unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// The same where the program itself runs, or many clients are there.
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 pub(crate) struct Fixture {
     pub(crate) address: SocketAddr,
@@ -47,6 +53,11 @@ impl Fixture {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Mcp)) -> Self {
+        Self::start_over(None, change).await
+    }
+
+    /// Over TLS, or not.
+    pub(crate) async fn start_over(tls: Option<Tls>, change: impl FnOnce(&mut Mcp)) -> Self {
         let mut config = Mcp::default();
         change(&mut config);
         let (starter, backend) = Backend::starting("the fixture");
@@ -56,7 +67,8 @@ impl Fixture {
         let server = OrdinautServer::guarded(backend.clone(), metrics.clone(), None)
             .with_tools(tools(release.clone(), held.clone()));
         let tokens = Arc::new(Tokens([(ANN, principal("ann")), (BOB, principal("bob"))]));
-        let http = HttpServer::new(&config, Parts { server, backend, tokens, metrics, drain: drain.clone() });
+        let parts = Parts { server, backend, tokens, metrics, drain: drain.clone() };
+        let http = HttpServer::new(&config, parts).with_tls(tls);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         Self { address, drain, release, held, _starter: starter, serving: tokio::spawn(http.serve(listener)) }
@@ -81,7 +93,8 @@ impl Authenticate for Tokens {
     }
 }
 
-/// `whoami` tells whom the server takes the caller for; `hold` answers when the test says so.
+/// `whoami` tells whom the server takes the caller for; `hold` answers when the test says so; `tell` tells of its progress
+/// before it answers.
 fn tools(release: Arc<Semaphore>, held: Arc<Semaphore>) -> ToolRouter<OrdinautServer> {
     let tool = |name: &'static str| {
         let mut schema = JsonObject::new();
@@ -95,6 +108,14 @@ fn tools(release: Arc<Semaphore>, held: Arc<Semaphore>) -> ToolRouter<OrdinautSe
                 Ok(CallToolResult::success(vec![ContentBlock::text(principal.name)]).into())
             })
         }))
+        .with_route(ToolRoute::new_dyn(tool("tell"), |call: ToolCallContext<'_, OrdinautServer>| {
+            Box::pin(async move {
+                let context = call.request_context;
+                let token = context.meta.get_progress_token().unwrap();
+                context.peer.notify_progress(ProgressNotificationParam::new(token, 1.0)).await.unwrap();
+                Ok(CallToolResult::success(vec![ContentBlock::text("told")]).into())
+            })
+        }))
         .with_route(ToolRoute::new_dyn(tool("hold"), move |_call| {
             let (release, held) = (release.clone(), held.clone());
             Box::pin(async move {
@@ -103,6 +124,48 @@ fn tools(release: Arc<Semaphore>, held: Arc<Semaphore>) -> ToolRouter<OrdinautSe
                 Ok(CallToolResult::success(vec![ContentBlock::text("released")]).into())
             })
         }))
+}
+
+/// What is logged by this test's thread, which is all of a server that runs beside it.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Begins to keep what is logged, until the guard is dropped.
+    pub(crate) fn keep() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::INFO);
+        (log, tracing::subscriber::set_default(lines.with_writer(move || writer.clone()).finish()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    pub(crate) fn lines_with(&self, part: &str) -> Vec<String> {
+        self.text().lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Waits until `look` says so.
+pub(crate) async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !look().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), waiting).await.unwrap_or_else(|_| panic!("not seen: {what}"));
 }
 
 /// The text of a tool's answer.

@@ -19,12 +19,13 @@ use super::{
         answer::Answer,
         arguments::Arguments,
         call::{Call, Desk},
+        outputs::{self, always, maybe, one_of},
         refusals::refuse,
         schema::{arguments, count, object, request_id, run as run_argument, task as task_argument, text, word},
         show::{run_line, run_summary},
         tasks,
     },
-    read::{ended_answer, zone_of},
+    read::{self, ended_answer, zone_of},
     wait::{LONGEST_WAIT, wait_for_end},
 };
 
@@ -48,7 +49,21 @@ pub(super) fn run_now_spec() -> Spec {
                 request_id(),
             ],
         ),
+        output: run_now_output(),
     }
+}
+
+fn run_now_output() -> Value {
+    let [run, steps, next] = read::fields();
+    outputs::answer([
+        always("outcome", one_of("duplicate: the task's dedupe_key was taken", ["planned", "existed", "duplicate"])),
+        maybe("skipped_run", outputs::id("What this request was kept as, where it is a duplicate")),
+        maybe("duplicate_of", outputs::id("The run that took the key")),
+        run,
+        steps,
+        next,
+        outputs::warnings(),
+    ])
 }
 
 pub(super) async fn run_now(mut call: Call) -> Result<Answer, ToolError> {
@@ -86,11 +101,11 @@ async fn duplicate(desk: &Desk, task: &TaskRecord, skipped: RunId, first: RunId)
         ));
     // History may have dropped it by now; its id still says when it was.
     let Ok(record) = desk.store.find_run(&desk.caller, first).await else { return answer };
-    let zone = zone_of(desk, &record).await;
+    let zone = zone_of(desk, &record);
     answer
         .with("run", Value::Object(run_summary(&record, &zone)))
         .line(run_line(&record, &zone))
-        .line("To run all the same wait for the window to end, or change dedupe_key or dedupe_window by update_task.")
+        .hint("To run all the same wait for the window to end; or change dedupe_key or dedupe_window by update_task.")
 }
 
 pub(super) fn retry_spec() -> Spec {
@@ -114,7 +129,13 @@ pub(super) fn retry_spec() -> Spec {
                 wait_argument(),
             ],
         ),
+        output: retry_output(),
     }
+}
+
+fn retry_output() -> Value {
+    let [run, steps, next] = read::fields();
+    outputs::answer([always("outcome", one_of("", ["planned"])), run, steps, next, outputs::warnings()])
 }
 
 pub(super) async fn retry_run(mut call: Call) -> Result<Answer, ToolError> {
@@ -143,6 +164,10 @@ pub(super) fn cancel_spec() -> Spec {
         scope: Scope::RunControl,
         kind: Kind::Ends,
         input: arguments(&["run"], [run_argument(), ("reason", text("Why, kept with the run", "wrong city"))]),
+        output: outputs::answer([
+            always("outcome", one_of("over: it had ended before", ["cancelled", "requested", "over"])),
+            always("run", outputs::id("")),
+        ]),
     }
 }
 
@@ -154,12 +179,12 @@ pub(super) async fn cancel_run(mut call: Call) -> Result<Answer, ToolError> {
     let run = run.expect("a call without a run was refused");
     let desk = call.desk().await?;
     let cancelling = desk.store.cancel_run(&desk.caller, run, reason.as_deref()).await;
-    let (outcome, line) = match cancelling.map_err(|error| refuse(error, None))? {
+    let (outcome, hint) = match cancelling.map_err(|error| refuse(error, None))? {
         Cancelling::Cancelled => ("cancelled", format!("Run {run} is cancelled.")),
         Cancelling::Requested => ("requested", format!("Run {run} is asked to stop; get_run shows when it did.")),
         Cancelling::Over(state) => ("over", over(run, state)),
     };
-    Ok(Answer::new().with("outcome", outcome).with("run", json!(run)).line(line))
+    Ok(Answer::new().with("outcome", outcome).with("run", json!(run)).hint(hint))
 }
 
 fn over(run: RunId, state: RunState) -> String {
@@ -175,7 +200,7 @@ pub(super) fn read_run(given: &mut Arguments) -> Option<RunId> {
 async fn asked(call: &Call, desk: &Desk, run: RunId, outcome: &str, wait: Option<u32>) -> Result<Answer, StoreError> {
     let patience = Duration::from_secs(u64::from(wait.unwrap_or(0)));
     let record = wait_for_end(call, desk, run, patience).await?;
-    let zone = zone_of(desk, &record).await;
+    let zone = zone_of(desk, &record);
     if record.state.is_terminal() {
         return Ok(ended_answer(Answer::new().with("outcome", outcome), &record, &zone));
     }
@@ -183,5 +208,5 @@ async fn asked(call: &Call, desk: &Desk, run: RunId, outcome: &str, wait: Option
         .with("outcome", outcome)
         .with("run", Value::Object(run_summary(&record, &zone)))
         .line(format!("Run {run} of \"{}\" is {}.", record.task_title, record.state))
-        .line("get_run shows how it goes."))
+        .hint("get_run shows how it goes."))
 }

@@ -6,10 +6,7 @@ use ordinaut_schema::{
     run::{RunState, StepRecord},
     time::Zone,
 };
-use ordinaut_store::{
-    runs::{RunFilter, RunRecord},
-    tasks::TaskRef,
-};
+use ordinaut_store::runs::{RunFilter, RunRecord};
 use serde_json::{Map, Value, json};
 
 use crate::{error::ToolError, principal::Scope};
@@ -19,6 +16,7 @@ use super::{
         Kind, Spec,
         answer::Answer,
         call::{Call, Desk},
+        outputs::{self, Field, always, maybe},
         page::{Page, offset, offset_cursor},
         refusals::refuse,
         schema::{arguments, page, run as run_argument, task as task_argument, text, words},
@@ -55,6 +53,11 @@ pub(super) fn list_spec() -> Spec {
                 limit,
             ],
         ),
+        output: outputs::answer([
+            always("runs", outputs::list("The newest first", outputs::run([]))),
+            outputs::stretch([]),
+            outputs::next_cursor(),
+        ]),
     }
 }
 
@@ -65,9 +68,9 @@ pub(super) async fn list_runs(mut call: Call) -> Result<Answer, ToolError> {
     let (since, until) = (given.instant("since"), given.instant("until"));
     let page = Page::read(given, RUNS);
     given.finish("list_runs")?;
-    let desk = call.desk().await?;
+    let (desk, mut view) = call.reading().await?;
     let task = match name {
-        Some(name) => Some(tasks::find(&desk, &name).await?),
+        Some(name) => Some(tasks::see(&mut view, &name).await?),
         None => None,
     };
     let zone = task.as_ref().and_then(|task| Zone::find(&task.spec.timezone)).unwrap_or_else(|| desk.zone());
@@ -78,7 +81,7 @@ pub(super) async fn list_runs(mut call: Call) -> Result<Answer, ToolError> {
         until: until.map(|until| until.read(&zone, desk.now)).transpose()?,
     };
     let before = page.after.map(RunId::from_uuid);
-    let listed = desk.store.list_runs(&desk.caller, &filter, before, page.probe()).await;
+    let listed = view.list_runs(&filter, before, page.probe()).await;
     let mut runs = listed.map_err(|error| refuse(error, None))?;
     let next = page.cut(&mut runs, |run| run.id.uuid());
     let open = task.as_ref().and_then(|task| task.open_stretch);
@@ -121,7 +124,23 @@ pub(super) fn get_spec() -> Spec {
                 ("cursor", text("next_cursor of the page before", "n40")),
             ],
         ),
+        output: outputs::answer(fields()),
     }
+}
+
+/// What is shown of a run step by step; a run that was only asked for has no steps yet.
+pub(super) fn fields() -> [Field; 3] {
+    let more = [
+        maybe("revision", outputs::count("Of the task, that it was planned with")),
+        maybe("root_run", outputs::id("The first of its retries")),
+        maybe("untrusted_event", outputs::any("The event that started it")),
+        maybe("untrusted_output", outputs::any("Cut at 2 KB: the beginning of its text, then")),
+    ];
+    [
+        maybe("run", outputs::run(more)),
+        maybe("steps", outputs::list("In order; items of a `foreach` one by one", outputs::step())),
+        outputs::next_cursor(),
+    ]
 }
 
 pub(super) async fn get_run(mut call: Call) -> Result<Answer, ToolError> {
@@ -138,15 +157,19 @@ pub(super) async fn get_run(mut call: Call) -> Result<Answer, ToolError> {
 pub(in super::super) async fn run_by_id(call: &Call, id: &str) -> Result<Answer, ToolError> {
     let Ok(run) = id.parse() else {
         let message = format!("run `{id}` does not exist");
-        return Err(ToolError::refused("run_not_found", message, "list_runs shows the runs, with their ids."));
+        return Err(ToolError::refused(
+            "run_not_found",
+            message,
+            "A run's id is in the answers about it (list_runs, run_now).",
+        ));
     };
     show(call, run, None, 0).await
 }
 
 async fn show(call: &Call, run: RunId, step: Option<&str>, from: usize) -> Result<Answer, ToolError> {
-    let desk = call.desk().await?;
-    let record = desk.store.find_run(&desk.caller, run).await.map_err(|error| refuse(error, None))?;
-    let zone = zone_of(&desk, &record).await;
+    let (desk, mut view) = call.reading().await?;
+    let record = view.find_run(run).await.map_err(|error| refuse(error, None))?;
+    let zone = zone_of(&desk, &record);
     let (steps, next) = timeline(&record, step, from, &zone);
     Ok(answer(Answer::new(), &record, &zone, steps, next))
 }
@@ -158,9 +181,8 @@ pub(super) fn ended_answer(start: Answer, record: &RunRecord, zone: &Zone) -> An
 }
 
 /// The zone of the run's task, in which its instants are shown.
-pub(super) async fn zone_of(desk: &Desk, run: &RunRecord) -> Zone {
-    let task = desk.store.find_task(&desk.caller, &TaskRef::Id(run.task)).await;
-    task.ok().and_then(|task| Zone::find(&task.spec.timezone)).unwrap_or_else(|| desk.zone())
+pub(super) fn zone_of(desk: &Desk, run: &RunRecord) -> Zone {
+    run.timezone.as_deref().and_then(Zone::find).unwrap_or_else(|| desk.zone())
 }
 
 fn answer(

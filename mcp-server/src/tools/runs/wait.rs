@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ordinaut_schema::id::RunId;
 use ordinaut_store::{StoreError, runs::RunRecord, tasks::TaskRef};
-use rmcp::{RoleServer, model::ProgressNotificationParam, service::RequestContext};
+use rmcp::model::ProgressNotificationParam;
 use tokio::time::{Instant, sleep_until};
 
 use crate::changes::Subject;
@@ -30,7 +30,7 @@ pub(super) async fn wait_for_end(
     let context = &call.context;
     let deadline = Instant::now() + patience;
     // Before the first look: what changes after it wakes.
-    let following = (!patience.is_zero()).then(|| call.follow(desk));
+    let following = if patience.is_zero() { None } else { call.follow(desk) };
     if let Some(following) = &following {
         following.hint(Subject::Run(run)).expect("one subject is not too many");
     }
@@ -46,13 +46,19 @@ pub(super) async fn wait_for_end(
         if record.state.is_terminal() || now >= deadline {
             return Ok(record);
         }
-        told.tell(context, desk, &record).await;
+        told.tell(call, desk, &record).await;
         let look = (now + pause).min(deadline);
-        tokio::select! {
-            () = context.ct.cancelled() => return Ok(record),
-            // Steps are told of before they are written: another look follows soon.
-            () = changed() => pause = FIRST_LOOK,
-            () = sleep_until(look) => pause = (pause * 3 / 2).min(SLOWEST_LOOK),
+        let next = async {
+            tokio::select! {
+                () = context.ct.cancelled() => None,
+                // Steps are told of before they are written: another look follows soon.
+                () = changed() => Some(FIRST_LOOK),
+                () = sleep_until(look) => Some((pause * 3 / 2).min(SLOWEST_LOOK)),
+            }
+        };
+        match call.rest(next).await {
+            Some(next) => pause = next,
+            None => return Ok(record),
         }
     }
 }
@@ -68,8 +74,8 @@ struct Told {
 
 impl Told {
     /// Tells a caller who asked for it how far the run is, when that changed.
-    async fn tell(&mut self, context: &RequestContext<RoleServer>, desk: &Desk, run: &RunRecord) {
-        let Some(token) = context.meta.get_progress_token() else { return };
+    async fn tell(&mut self, call: &Call, desk: &Desk, run: &RunRecord) {
+        let Some(token) = call.context.meta.get_progress_token() else { return };
         if self.times == 0 {
             self.steps = steps_of(desk, run).await;
         }
@@ -82,7 +88,7 @@ impl Told {
         let progress = ProgressNotificationParam::new(token, f64::from(self.times)).with_message(message.clone());
         self.message = message;
         // A client that does not listen any more will not miss it.
-        let _ = context.peer.notify_progress(progress).await;
+        let _ = call.rest(call.context.peer.notify_progress(progress)).await;
     }
 }
 

@@ -2,7 +2,8 @@
 
 use ordinaut_schema::{
     fault::{Fault, FaultCode, Faults},
-    task::{self, Accepted, TaskState},
+    task::{self, Acceptance, Accepted, TaskState, ZoneSource},
+    time::Zone,
 };
 use ordinaut_store::{
     StoreError,
@@ -21,12 +22,14 @@ use super::{
         answer::Answer,
         arguments::unquoted,
         call::{Call, Desk},
-        refusals::{invalid_definition, refuse},
+        outputs::{self, always, maybe, one_of},
+        refusals::{invalid_definition, invalid_definition_for, refuse},
         schema::{arguments, count, flag, list, number, object, request_id, text, word},
         untrusted,
+        zones::{self, Unusable},
     },
     echo, named, rehearse,
-    update::{Change, difference},
+    update::{Change, difference, shown_changes},
 };
 
 /// Fields whose value is a list or an object; models put those into quotes at times.
@@ -40,7 +43,20 @@ pub(super) fn spec() -> Spec {
         scope: Scope::TaskWrite,
         kind: Kind::Adds,
         input: input(),
+        output: output(),
     }
+}
+
+fn output() -> Value {
+    outputs::answer([
+        always("outcome", one_of("would_create answers a dry run", ["created", "existed", "would_create"])),
+        maybe("dry_run", flag("Nothing was stored or sent")),
+        always("task", outputs::task()),
+        maybe("calls", outputs::list("A dry run's: each call that a run would make", outputs::call())),
+        maybe("calls_on_failure", outputs::list("Those of `on_failure`", outputs::call())),
+        maybe("left_out", outputs::text("What of the calls is not shown, and why")),
+        outputs::warnings(),
+    ])
 }
 
 fn input() -> Value {
@@ -158,20 +174,26 @@ pub(super) async fn create_task(mut call: Call) -> Result<Answer, ToolError> {
         }
     }
     let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
-    let against = desk.acceptance(&catalogue);
-    let accepted = match task::accept(&definition, against) {
-        Ok(accepted) if faults.is_empty() => accepted,
-        judged => {
-            if faults.is_empty()
-                && let Some(task) = same_title(&desk, &definition).await
-                && task.spec.is_made_by(&definition, against)
-            {
-                return Ok(existed(&task, THE_SAME).await);
-            }
-            faults.extend(judged.err().unwrap_or_default());
-            return Err(invalid_definition(faults));
-        }
+    let mut against = desk.acceptance(&catalogue);
+    if !faults.is_empty() {
+        faults.extend(task::accept(&definition, against).err().unwrap_or_default());
+        return Err(invalid_definition(faults));
+    }
+    let judged = task::accept(&definition, against);
+    if judged.is_err()
+        && let Some(task) = same_title(&desk, &definition).await
+        && is_made_by(&task, &definition, against)
+    {
+        return Ok(existed(&task, THE_SAME).await);
+    }
+    let title = definition.get("title").and_then(Value::as_str).unwrap_or("This task");
+    let judge = |said: &Zone| task::accept(&definition, with_zone(against, Some(said)));
+    let (accepted, said) = match zones::judged(&call, &format!("\"{title}\""), judged, judge).await {
+        Ok(judged) => judged,
+        Err(Unusable::Asking(form)) => return Ok(form),
+        Err(Unusable::Faulty { faults, zone }) => return Err(invalid_definition_for(faults, zone)),
     };
+    against = with_zone(against, said.as_ref());
     let kept = if dry_run {
         match desk.store.foresee_task(&desk.caller, &accepted).await {
             Ok(Foreseen::WouldCreate(task)) => return Ok(rehearse::answer(&desk, &task, &accepted, &catalogue).await),
@@ -208,6 +230,19 @@ pub(super) fn definition(mut fields: Map<String, Value>) -> Value {
     Value::Object(fields)
 }
 
+/// What a definition is judged against where the person named the zone.
+pub(super) fn with_zone<'a>(against: Acceptance<'a>, said: Option<&'a Zone>) -> Acceptance<'a> {
+    let said = said.map(|zone| (zone, ZoneSource::Person));
+    Acceptance { default_zone: said.or(against.default_zone), ..against }
+}
+
+/// Whether a definition is a standing task's own. Where a person named that one's zone they are not asked again.
+fn is_made_by(task: &TaskRecord, definition: &Value, against: Acceptance<'_>) -> bool {
+    let said = Some(&task.spec.timezone).filter(|_| task.zone_source == Some(ZoneSource::Person));
+    let said = said.and_then(|zone| Zone::find(zone)).filter(|_| against.default_zone.is_none());
+    task.spec.is_made_by(definition, with_zone(against, said.as_ref()))
+}
+
 /// The standing task that has the definition's title. That it cannot be looked up is told by the next verb.
 async fn same_title(desk: &Desk, definition: &Value) -> Option<TaskRecord> {
     let title = definition.get("title")?.as_str()?;
@@ -234,7 +269,11 @@ async fn existed(desk: &Desk, task: &TaskRecord, why: &str) -> Answer {
 /// The refusal of a second definition under one title, with both shown.
 fn title_taken(existing: &TaskRecord, accepted: &Accepted) -> ToolError {
     let changes = difference(&existing.spec, &accepted.spec);
-    let lines: Vec<_> = changes.iter().map(Change::line).collect();
+    let (shown, more) = shown_changes(&changes);
+    let mut lines: Vec<_> = shown.iter().map(Change::line).collect();
+    if more > 0 {
+        lines.push(format!("- and {more} more"));
+    }
     let message = format!(
         "A task titled \"{}\" exists already (task {}, revision {}, {}) with another definition. Nothing was stored. From it to this one:\n{}",
         existing.spec.title,
@@ -254,7 +293,7 @@ fn title_taken(existing: &TaskRecord, accepted: &Accepted) -> ToolError {
             "existing": { "id": existing.id, "revision": existing.revision, "state": existing.state,
                 "definition": untrusted::short(&existing.spec.to_definition()) },
             "given": untrusted::short(&accepted.spec.to_definition()),
-            "differences": changes.iter().map(Change::json).collect::<Vec<_>>(),
+            "differences": shown.iter().map(Change::json).collect::<Vec<_>>(),
         }))
         .into()
 }

@@ -9,8 +9,9 @@ use ordinaut_schema::{
     time::Zone,
 };
 use ordinaut_store::{
+    View,
     runs::RunFilter,
-    tasks::{TaskFilter, TaskRecord},
+    tasks::{Standing, TaskFilter, TaskRecord},
 };
 use serde_json::{Value, json};
 
@@ -22,12 +23,14 @@ use super::{
         answer::Answer,
         arguments::{Arguments, wrong_arguments},
         call::{Call, Desk},
+        outputs::{self, always, elsewhere, maybe},
         page::{MOST, Page},
         refusals::refuse,
         schema::{arguments, page, task as task_argument, text, words},
-        show::{Timing, health, local, plural, run_line, run_summary, skip_meaning, task_line, task_summary},
+        show::{Timing, health, local, plural, run_line, run_summary, skip_meaning},
+        untrusted,
     },
-    echo, find, named,
+    echo, named, see,
 };
 
 /// A longer definition is shown in outline, its steps one at a time.
@@ -51,33 +54,87 @@ pub(super) fn get_spec() -> Spec {
             &["task"],
             [task_argument(), ("step", text("Only the definition of this step, whole", "weather"))],
         ),
+        output: get_output(),
     }
+}
+
+fn get_output() -> Value {
+    let more = [
+        always("meaning", outputs::text("The reason in words")),
+        always("from", outputs::instant("The first of them")),
+    ];
+    outputs::answer([
+        maybe(
+            "step",
+            outputs::any("With `step`, only this: the step as it is defined; cut, the beginning of its text"),
+        ),
+        maybe("task", outputs::task()),
+        maybe(
+            "definition",
+            elsewhere("As ordinaut://schema/task has it; in outline with `steps_outline` where it is long"),
+        ),
+        maybe("note", outputs::text("How to get what of the definition is left out")),
+        maybe("created_at", outputs::instant("")),
+        maybe("updated_at", outputs::instant("")),
+        maybe("runs_planned", outputs::count("By the schedule, so far")),
+        maybe("health", outputs::text("How the last occurrences went")),
+        maybe("last_runs", outputs::list("The latest first", outputs::run([]))),
+        outputs::stretch(more),
+        maybe("budget", budget()),
+        outputs::warnings(),
+    ])
+}
+
+fn budget() -> Value {
+    let limits = [
+        maybe("max_runs_per_day", outputs::count("")),
+        maybe("max_cost_per_month", outputs::number("")),
+        maybe("max_tokens_per_run", outputs::count("")),
+    ];
+    outputs::object(
+        "What is limited, and what is used of it",
+        [
+            always("limits", outputs::object("", limits)),
+            always("timezone", outputs::text("By whose days and months it is counted")),
+            always("runs_today", outputs::count("")),
+            always("day_ends_at", outputs::instant("")),
+            always("cost_this_month", outputs::number("In the operator's currency")),
+            always("cost_set_aside", outputs::number("For answers that are being written")),
+            always("tokens_this_month", outputs::count("")),
+            always("model_calls_this_month", outputs::count("")),
+            always("month_ends_at", outputs::instant("")),
+        ],
+    )
 }
 
 pub(super) async fn get_task(mut call: Call) -> Result<Answer, ToolError> {
     let name = call.arguments.needed("task", "the id or title of a task");
     let step = call.arguments.text("step");
     call.arguments.finish("get_task")?;
-    let desk = call.desk().await?;
-    let task = find(&desk, &name).await?;
+    let (desk, mut view) = call.reading().await?;
+    let task = see(&mut view, &name).await?;
     match step {
-        Some(step) => one_step(&task.spec, &step),
-        None => show(&desk, &task, bounded(&task.spec)).await,
+        Some(step) => one_step(task.id, &task.spec, &step),
+        None => show(&desk, &mut view, &task, bounded(&task.spec)).await,
     }
 }
 
 /// A task with its definition whole, however long.
 pub(in super::super) async fn whole_task(call: &Call, name: &str) -> Result<Answer, ToolError> {
-    let desk = call.desk().await?;
-    let task = find(&desk, name).await?;
-    show(&desk, &task, (task.spec.to_definition(), None)).await
+    let (desk, mut view) = call.reading().await?;
+    let task = see(&mut view, name).await?;
+    show(&desk, &mut view, &task, (task.spec.to_definition(), None)).await
 }
 
-async fn show(desk: &Desk, task: &TaskRecord, shown: (Value, Option<String>)) -> Result<Answer, ToolError> {
+async fn show(
+    desk: &Desk,
+    view: &mut View,
+    task: &TaskRecord,
+    shown: (Value, Option<String>),
+) -> Result<Answer, ToolError> {
     let filter = RunFilter { task: Some(task.id), ..RunFilter::default() };
-    let runs = desk.store.list_runs(&desk.caller, &filter, None, HEALTH_RUNS).await;
-    let runs = runs.map_err(|error| refuse(error, None))?;
-    let budget = desk.store.task_budget(&desk.caller, task).await.map_err(|error| refuse(error, None))?;
+    let runs = view.list_runs(&filter, None, HEALTH_RUNS).await.map_err(|error| refuse(error, None))?;
+    let budget = view.task_budget(task).await.map_err(|error| refuse(error, None))?;
     let zone = Timing::of(&task.spec).zone;
 
     let answer = Answer::new().line(format!("{}.", named(task)));
@@ -145,7 +202,7 @@ fn bounded(spec: &TaskSpec) -> (Value, Option<String>) {
     (definition, Some(note))
 }
 
-fn one_step(spec: &TaskSpec, id: &str) -> Result<Answer, ToolError> {
+fn one_step(task: TaskId, spec: &TaskSpec, id: &str) -> Result<Answer, ToolError> {
     let Some(step) = spec.steps().find(|step| step.id == id) else {
         let ids: Vec<&str> = spec.steps().map(|step| step.id.as_str()).collect();
         let message = format!("there is no step `{id}`; there are {}", ids.join(", "));
@@ -156,7 +213,12 @@ fn one_step(spec: &TaskSpec, id: &str) -> Result<Answer, ToolError> {
         }));
     };
     let shown = serde_json::to_value(step).map_err(|error| ToolError::Fault(Box::new(error)))?;
-    Ok(Answer::new().line(format!("Step {id}: {shown}")).with("step", shown))
+    let bytes = shown.to_string().len();
+    let note = (bytes > WHOLE_BYTES)
+        .then(|| format!("The step has {bytes} bytes and is cut; the resource ordinaut://tasks/{task} has all of it."));
+    let shown = untrusted::short(&shown);
+    let answer = Answer::new().line(format!("Step {id}: {shown}")).with("step", shown);
+    Ok(answer.with("note", note.clone()).line(note.unwrap_or_default()))
 }
 
 pub(super) fn list_spec() -> Spec {
@@ -177,6 +239,7 @@ pub(super) fn list_spec() -> Spec {
                 limit,
             ],
         ),
+        output: outputs::answer([always("tasks", outputs::list("", outputs::listed_task())), outputs::next_cursor()]),
     }
 }
 
@@ -186,21 +249,20 @@ pub(super) async fn list_tasks(mut call: Call) -> Result<Answer, ToolError> {
         TaskFilter { states: given.choices("states", TaskState::ALL, TaskState::as_str), text: given.text("text") };
     let page = Page::read(given, TASKS);
     given.finish("list_tasks")?;
-    let desk = call.desk().await?;
+    let (_desk, mut view) = call.reading().await?;
     let after = page.after.map(TaskId::from_uuid);
-    let listed = desk.store.list_tasks(&desk.caller, &filter, after, page.probe()).await;
-    let mut tasks: Vec<TaskRecord> = listed.map_err(|error| refuse(error, None))?;
+    let listed = view.list_standing(&filter, after, page.probe()).await;
+    let mut tasks: Vec<Standing> = listed.map_err(|error| refuse(error, None))?;
     let next = page.cut(&mut tasks, |task| task.id.uuid());
+    let listed = call.listings().of(&mut view, &tasks).await.map_err(|error| refuse(error, None))?;
     let first = match tasks.as_slice() {
         [] if page.after.is_some() => "No more tasks.".to_owned(),
         [] => "No tasks found.".to_owned(),
         tasks => format!("{}:", plural(tasks.len() as u64, "task")),
     };
-    Ok(Answer::new()
-        .with("tasks", tasks.iter().map(task_summary).collect::<Vec<_>>())
-        .line(first)
-        .lines(tasks.iter().map(task_line))
-        .more(next))
+    let (fields, lines): (Vec<Value>, Vec<String>) =
+        tasks.iter().zip(&listed).map(|(task, listed)| listed.show(task)).unzip();
+    Ok(Answer::new().with("tasks", fields).line(first).lines(lines).more(next))
 }
 
 /// Ids and titles of one page of standing tasks.
@@ -212,10 +274,10 @@ pub(in super::super) async fn titles(
     let mut given = Arguments::new(given.into_iter().collect());
     let page = Page::read(&mut given, MOST);
     given.finish("resources/list")?;
-    let desk = call.desk().await?;
+    let (_desk, mut view) = call.reading().await?;
     let after = page.after.map(TaskId::from_uuid);
-    let listed = desk.store.list_tasks(&desk.caller, &TaskFilter::default(), after, page.probe()).await;
-    let mut tasks: Vec<TaskRecord> = listed.map_err(|error| refuse(error, None))?;
+    let listed = view.list_standing(&TaskFilter::default(), after, page.probe()).await;
+    let mut tasks: Vec<Standing> = listed.map_err(|error| refuse(error, None))?;
     let next = page.cut(&mut tasks, |task| task.id.uuid());
-    Ok((tasks.into_iter().map(|task| (task.id, task.spec.title)).collect(), next))
+    Ok((tasks.into_iter().map(|task| (task.id, task.title)).collect(), next))
 }

@@ -10,7 +10,7 @@ use ordinaut_schema::{
     task::Accepted,
     time::Zone,
 };
-use ordinaut_store::tasks::TaskRecord;
+use ordinaut_store::tasks::{Standing, TaskRecord};
 use serde_json::{Map, Value, json};
 
 use super::super::{answer::Answer, call::Desk, show};
@@ -50,7 +50,7 @@ pub(super) async fn answer(desk: &Desk, task: &TaskRecord, accepted: &Accepted, 
 }
 
 /// A task that is not kept has no id and no revision.
-fn unkept_fields(task: &TaskRecord, zone: &Zone) -> Map<String, Value> {
+fn unkept_fields(task: &Standing, zone: &Zone) -> Map<String, Value> {
     let mut fields = show::standing(task, zone);
     fields.retain(|name, _| !matches!(name.as_str(), "id" | "revision"));
     fields

@@ -2,7 +2,7 @@
 
 use ordinaut_schema::fault::{Fault, FaultCode};
 use ordinaut_store::tasks::{Snooze, TaskRecord};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{error::ToolError, principal::Scope};
 
@@ -12,15 +12,25 @@ use super::{
         answer::Answer,
         arguments::wrong_arguments,
         call::{Call, Desk},
+        outputs::{self, always, maybe, one_of},
         refusals::refuse,
         schema::{arguments, count, task as task_argument, text},
-        show::{Timing, local, plural},
+        show::{Timing, first, local, plural},
     },
     echo, find, named,
 };
 
 /// How many of the occurrences to be skipped an answer names.
 const SKIPPED_SHOWN: usize = 5;
+
+fn output<const N: usize>(outcomes: [&str; N]) -> Value {
+    outputs::answer([
+        always("outcome", one_of("", outcomes)),
+        always("task", outputs::task()),
+        maybe("skipped", outputs::list("The first of those that a snooze passes over", outputs::occurrence())),
+        outputs::warnings(),
+    ])
+}
 
 pub(super) fn pause_spec() -> Spec {
     Spec {
@@ -37,6 +47,7 @@ pub(super) fn pause_spec() -> Spec {
                 ("reason", text("Why, shown with the task", "on holiday")),
             ],
         ),
+        output: output(["paused"]),
     }
 }
 
@@ -63,6 +74,7 @@ pub(super) fn resume_spec() -> Spec {
         scope: Scope::TaskWrite,
         kind: Kind::Settles,
         input: arguments(&["task"], [task_argument()]),
+        output: output(["resumed"]),
     }
 }
 
@@ -92,6 +104,7 @@ pub(super) fn snooze_spec() -> Spec {
                 ("skip", count("How many occurrences to pass over", (1, 1000), 1)),
             ],
         ),
+        output: output(["snoozed", "unchanged"]),
     }
 }
 
@@ -132,6 +145,15 @@ pub(super) async fn snooze(mut call: Call) -> Result<Answer, ToolError> {
 }
 
 pub(super) fn cancel_spec() -> Spec {
+    let cancelled = outputs::object(
+        "",
+        [
+            always("id", outputs::id("")),
+            always("title", outputs::text("")),
+            always("state", one_of("", ["cancelled"])),
+            always("revision", outputs::count("")),
+        ],
+    );
     Spec {
         name: "cancel",
         title: "Cancel a task for good",
@@ -139,6 +161,12 @@ pub(super) fn cancel_spec() -> Spec {
         scope: Scope::TaskWrite,
         kind: Kind::Ends,
         input: arguments(&["task"], [task_argument()]),
+        output: outputs::answer([
+            always("outcome", one_of("", ["cancelled"])),
+            always("task", cancelled),
+            always("runs", outputs::list("Those that were asked to stop", outputs::id(""))),
+            maybe("left_out", outputs::count("How many more there are, above a hundred; list_runs has them")),
+        ]),
     }
 }
 
@@ -153,13 +181,15 @@ pub(super) async fn cancel(mut call: Call) -> Result<Answer, ToolError> {
         0 => String::new(),
         count => format!("{} asked to stop.", plural(count as u64, "run")),
     };
+    let (shown, more) = first(&runs);
     Ok(Answer::new()
         .with("outcome", "cancelled")
         .with(
             "task",
             json!({ "id": task.id, "title": task.spec.title, "state": task.state, "revision": task.revision }),
         )
-        .with("runs", json!(runs))
+        .with("runs", json!(shown))
+        .with("left_out", Some(more).filter(|more| *more > 0))
         .line(format!("Cancelled {} at {}.", named(&task), local(desk.now, &Timing::of(&task.spec).zone)))
         .line(stopped))
 }

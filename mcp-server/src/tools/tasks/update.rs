@@ -1,6 +1,9 @@
 //! `update_task`: fields changed, cleared, single steps replaced; the answer shows what that made of the task.
 
-use ordinaut_schema::task::{self, TaskSpec};
+use ordinaut_schema::{
+    task::{self, TaskSpec, ZoneSource},
+    time::Zone,
+};
 use ordinaut_store::{StoreError, tasks::TaskRecord};
 use serde_json::{Map, Value, json};
 
@@ -11,10 +14,12 @@ use super::{
         Kind, Spec,
         answer::Answer,
         call::Call,
-        refusals::{invalid_definition, refuse},
+        outputs::{self, always, maybe, one_of},
+        refusals::{invalid_definition, invalid_definition_for, refuse},
         schema::{arguments, count, flag, list, object, task as task_argument},
         show::{Timing, local},
         untrusted,
+        zones::{self, Unusable},
     },
     create, echo, find, named,
 };
@@ -49,6 +54,13 @@ pub(super) fn spec() -> Spec {
                 ("apply_to_pending", flag("Also for runs that are planned and not started")),
             ],
         ),
+        output: outputs::answer([
+            always("outcome", one_of("", ["updated", "unchanged"])),
+            always("changed", outputs::changed("What the edit made another")),
+            maybe("left_out", outputs::count("How many more changes there are; get_task shows the definition")),
+            always("task", outputs::task()),
+            outputs::warnings(),
+        ]),
     }
 }
 
@@ -71,8 +83,16 @@ pub(super) async fn update_task(mut call: Call) -> Result<Answer, ToolError> {
         return Err(refuse(moved_on, None));
     }
     let catalogue = desk.store.catalogue(&desk.caller).await.map_err(|error| refuse(error, None))?;
-    let definition = task::amend(&old.spec, &changes, &clear, &steps).map_err(invalid_definition)?;
-    let accepted = task::accept(&definition, desk.acceptance(&catalogue)).map_err(invalid_definition)?;
+    let mut definition = task::amend(&old.spec, &changes, &clear, &steps).map_err(invalid_definition)?;
+    leave_unneeded_zone(&mut definition, &old, &changes);
+    let against = desk.acceptance(&catalogue);
+    let judged = task::accept(&definition, against);
+    let judge = |said: &Zone| task::accept(&definition, create::with_zone(against, Some(said)));
+    let accepted = match zones::judged(&call, &format!("\"{}\"", old.spec.title), judged, judge).await {
+        Ok((accepted, _said)) => accepted,
+        Err(Unusable::Asking(form)) => return Ok(form),
+        Err(Unusable::Faulty { faults, zone }) => return Err(invalid_definition_for(faults, zone)),
+    };
     // What was judged is the definition as it was read: another one must not slip in before it is stored.
     let expected = if_revision.unwrap_or(old.revision);
     let task = desk
@@ -87,11 +107,15 @@ pub(super) async fn update_task(mut call: Call) -> Result<Answer, ToolError> {
     } else {
         format!("Changed {}.", named(&task))
     };
+    let (shown, more) = shown_changes(&differences);
     let answer = Answer::new()
         .with("outcome", if differences.is_empty() { "unchanged" } else { "updated" })
-        .with("changed", differences.iter().map(Change::json).collect::<Vec<_>>())
+        .with("changed", shown.iter().map(Change::json).collect::<Vec<_>>())
+        .with("left_out", Some(more).filter(|more| *more > 0))
         .line(first)
-        .lines(differences.iter().map(Change::line))
+        .lines(shown.iter().map(Change::line))
+        .hint(left_out(more))
+        .hint(settled(&old, &task))
         .lines(consequences(&old, &task));
     let (answer, mut warnings) = echo(answer, &desk, &task);
     warnings.extend(accepted.warnings);
@@ -99,13 +123,30 @@ pub(super) async fn update_task(mut call: Call) -> Result<Answer, ToolError> {
     Ok(answer.warn(&warnings))
 }
 
+/// Takes away a zone that nobody chose, which is stored as UTC because the schedule needs none: a schedule that does
+/// need one has it looked up, or asked for.
+fn leave_unneeded_zone(definition: &mut Value, old: &TaskRecord, changes: &Map<String, Value>) {
+    if old.zone_source == Some(ZoneSource::NotNeeded)
+        && !changes.contains_key("timezone")
+        && let Value::Object(fields) = definition
+    {
+        fields.shift_remove("timezone");
+    }
+}
+
+/// What became of occurrences that were due before the edit.
+fn settled(old: &TaskRecord, task: &TaskRecord) -> &'static str {
+    if old.last_occurrence_at < task.last_occurrence_at {
+        "What was due under the old schedule was settled first; list_runs shows how."
+    } else {
+        ""
+    }
+}
+
 /// What an edit did beside what it was asked to.
 fn consequences(old: &TaskRecord, task: &TaskRecord) -> Vec<String> {
     let zone = Timing::of(&task.spec).zone;
     let mut lines = Vec::new();
-    if old.last_occurrence_at < task.last_occurrence_at {
-        lines.push("What was due under the old schedule was settled first; list_runs shows how.".to_owned());
-    }
     match (old.snoozed_until, task.snoozed_until) {
         (Some(until), None) => lines.push(format!(
             "The snooze until {} is over: it would hold back nothing of the new schedule.",
@@ -120,6 +161,19 @@ fn consequences(old: &TaskRecord, task: &TaskRecord) -> Vec<String> {
         lines.push("The occurrences to skip are now those of the new schedule.".to_owned());
     }
     lines
+}
+
+/// How many changes one answer shows.
+const CHANGES: usize = 20;
+
+/// The changes that an answer shows, and how many it leaves out.
+pub(super) fn shown_changes(changes: &[Change]) -> (&[Change], usize) {
+    let shown = &changes[..changes.len().min(CHANGES)];
+    (shown, changes.len() - shown.len())
+}
+
+fn left_out(more: usize) -> String {
+    if more == 0 { String::new() } else { format!("- and {more} more; get_task shows the definition.") }
 }
 
 /// One field, or one step, that two definitions differ in.
