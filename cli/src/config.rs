@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ordinaut_schema::time::Zone;
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     /// Where people reach `ordinaut-mcp http`, for the links they are given: `ORDINAUT_PUBLIC_URL`, or as `public_url` in
     /// the file; by default, where it listens on this machine.
     pub(crate) public_url: String,
+    /// What `ordinaut-mcp http` speaks TLS with, for `doctor`.
+    pub(crate) certificate: CertificateFiles,
     /// Claude Desktop's file, where this user has a home.
     pub(crate) claude_desktop: Option<PathBuf>,
     /// This program.
@@ -43,7 +46,26 @@ pub(crate) struct Config {
     pub(crate) variables: BTreeMap<String, String>,
 }
 
+/// The files that `[mcp] tls_certificate` and `tls_key` name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CertificateFiles {
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl CertificateFiles {
+    /// What the server speaks.
+    fn scheme(&self) -> &'static str {
+        if self.certificate.is_some() && self.key.is_some() { "https" } else { "http" }
+    }
+}
+
 impl Config {
+    /// The endpoints of an `ordinaut-mcp http` that listens there: Streamable HTTP, and HTTP+SSE.
+    pub(crate) fn mcp_urls(&self, address: SocketAddr) -> [String; 2] {
+        ["mcp", "sse"].map(|path| format!("{}://{address}/{path}", self.certificate.scheme()))
+    }
+
     /// Reads the process's environment and the file that it leads to.
     pub(crate) fn from_process() -> Result<Self, Failure> {
         #[expect(clippy::disallowed_methods, reason = "this is the program's configuration, read once")]
@@ -79,12 +101,24 @@ impl Config {
                     .mend("write a name such as Europe/Chisinau in ORDINAUT_TIMEZONE or as `timezone` in the file")
             })?),
         };
-        let public_url = match text("ORDINAUT_PUBLIC_URL", "public_url")? {
-            Some(url) => url.trim_end_matches('/').to_owned(),
-            None => format!("http://{}", address_of_mcp(lookup(MCP_ADDRESS_VARIABLE), settings.as_ref())),
-        };
         let in_executor = settings.as_ref().and_then(|table| table.get("executor")?.get("mcp_servers")?.as_str());
         let mcp_servers = lookup("ORDINAUT_MCP_SERVERS").map(PathBuf::from).or_else(|| in_executor.map(PathBuf::from));
+        let of_mcp = |name: &str, key: &str| {
+            let in_file = settings.as_ref().and_then(|table| table.get("mcp")?.get(key)?.as_str());
+            lookup(name).map(PathBuf::from).or_else(|| in_file.map(PathBuf::from))
+        };
+        let certificate = CertificateFiles {
+            certificate: of_mcp("ORDINAUT_MCP_TLS_CERTIFICATE", "tls_certificate"),
+            key: of_mcp("ORDINAUT_MCP_TLS_KEY", "tls_key"),
+        };
+        let public_url = match text("ORDINAUT_PUBLIC_URL", "public_url")? {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!(
+                "{}://{}",
+                certificate.scheme(),
+                address_of_mcp(lookup(MCP_ADDRESS_VARIABLE), settings.as_ref())
+            ),
+        };
         let database_url = text("DATABASE_URL", "database_url")?;
         let in_file = settings.as_ref().and_then(|table| table.get("secret_key_file")).and_then(toml::Value::as_str);
         let named = [lookup("ORDINAUT_SECRET_KEY"), lookup("ORDINAUT_SECRET_KEY_FILE")];
@@ -101,6 +135,7 @@ impl Config {
             database_url,
             public_url,
             keys,
+            certificate,
             keys_are_ignored,
             redis_url: text("REDIS_URL", "redis_url")?,
             timezone,
@@ -222,6 +257,18 @@ mod tests {
         let refused = read(&[("ORDINAUT_TIMEZONE", "Mars/Olympus")]).unwrap_err();
         assert!(refused.to_text().contains("Mars/Olympus"), "{}", refused.to_text());
         assert_eq!(refused.code(), 2);
+    }
+
+    #[test]
+    fn endpoints_and_links_are_https_where_a_certificate_is_given() {
+        let urls = |config: &Config| config.mcp_urls("127.0.0.1:7447".parse().unwrap());
+        let plain = read(&[("ORDINAUT_MCP_TLS_KEY", "/b.pem")]).unwrap();
+        assert_eq!(urls(&plain), ["http://127.0.0.1:7447/mcp", "http://127.0.0.1:7447/sse"]);
+        assert!(plain.public_url.starts_with("http://"), "{}", plain.public_url);
+        let files = [("ORDINAUT_MCP_TLS_CERTIFICATE", "/a.pem"), ("ORDINAUT_MCP_TLS_KEY", "/b.pem")];
+        let secured = read(&files).unwrap();
+        assert_eq!(urls(&secured), ["https://127.0.0.1:7447/mcp", "https://127.0.0.1:7447/sse"]);
+        assert!(secured.public_url.starts_with("https://"), "{}", secured.public_url);
     }
 
     #[test]

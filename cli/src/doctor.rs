@@ -21,6 +21,8 @@ use crate::{
     times::machine_zone,
 };
 
+mod certificate;
+
 /// Who answers at all answers sooner.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
@@ -52,6 +54,8 @@ pub(crate) async fn doctor(config: &Config, out: Out) -> Result<ExitCode, Failur
     installation(config, &mut findings);
     configuration(config, &mut findings);
     operator(config, &mut findings);
+    #[expect(clippy::disallowed_methods, reason = "clients judge a certificate by the clock of a machine")]
+    certificate::judge(&config.certificate, jiff::Timestamp::now(), &mut findings);
     match &config.database_url {
         None => embedded_set(config, &mut findings).await,
         Some(url) => database(config, url, &mut findings).await,

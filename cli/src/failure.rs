@@ -157,6 +157,9 @@ impl From<StoreError> for Failure {
             StoreError::NotAsShown { .. } => {
                 Self::new(Exit::Refused, text).mend("the same command shows what it is now")
             }
+            StoreError::RunState { run, .. } => {
+                Self::new(Exit::Refused, text).mend(format!("`ordinaut runs {run}` shows how it stands"))
+            }
             StoreError::RequestUsed { .. } => Self::new(Exit::Refused, text).mend("draw a new request id"),
             StoreError::AgentNotFound(_) => {
                 Self::new(Exit::NotFound, text).mend("`ordinaut agent list` lists them, `ordinaut agent add` makes one")

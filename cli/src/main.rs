@@ -18,6 +18,7 @@ mod next;
 mod operator_file;
 mod out;
 mod rehearse;
+mod retry;
 mod run;
 mod runs;
 mod secret;
@@ -84,6 +85,8 @@ enum Command {
     Runs(runs::Runs),
     /// Run a task now
     Run(run::Run),
+    /// Retry a run that failed, was cancelled or quarantined, as a new run
+    Retry(retry::Retry),
     /// Read the messages that tasks left
     Inbox(inbox::Inbox),
     /// Decide what runs ask a person: without an id, list what waits; with one, approve or reject it
@@ -164,6 +167,7 @@ async fn perform(command: Command, global: &Global, out: Out) -> Result<ExitCode
         Command::Tasks(options) => tasks::tasks(&open().await?, &options, out).await?,
         Command::Runs(options) => runs::runs(&open().await?, &options, out).await?,
         Command::Run(options) => return run::run(&open().await?, &options, out).await,
+        Command::Retry(options) => return retry::retry(&open().await?, &options, out).await,
         Command::Inbox(options) => inbox::inbox(&open().await?, &options, out).await?,
         Command::Approve(options) => approve::approve(&open().await?, &config, agent, &options, out).await?,
         Command::PauseAll => gate::shut(&open().await?, agent, out).await?,

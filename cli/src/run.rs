@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::Args;
 use ordinaut_schema::{
     id::{EventId, RunId},
-    run::RunState,
     time::{parse_duration, short},
 };
 use ordinaut_store::tasks::{TaskRecord, TaskRef};
@@ -17,7 +16,7 @@ use crate::{
     out::{Out, clean},
     rehearse::{rehearsal, show},
     session::Session,
-    timeline::{state_line, step_line, to_json, watch},
+    timeline::see_through,
 };
 
 #[derive(Debug, Args)]
@@ -70,19 +69,7 @@ pub(crate) async fn run(session: &Session, options: &Run, out: Out) -> Result<Ex
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !out.is_json() {
-        out.line(format!("{}: run {id}", clean(&task.spec.title)))?;
-    }
-    let over =
-        watch(session, id, options.timeout, |step| if out.is_json() { Ok(()) } else { out.line(step_line(step)) })
-            .await?;
-    if out.is_json() {
-        out.json(&to_json(&over))?;
-    } else {
-        out.line(state_line(&over))?;
-    }
-    let succeeded = over.state == RunState::Succeeded;
-    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed as u8) })
+    see_through(session, &clean(&task.spec.title), id, options.timeout, out).await
 }
 
 async fn rehearsed(

@@ -57,7 +57,7 @@ pub(crate) async fn status(config: &Config, agent: Option<&str>, out: Out) -> Re
         Some(set) => {
             row("set", format!("{}, version {}, since {}", set.phase, set.version, local(set.started_at, zone)))?;
             if let Some(address) = set.mcp_http {
-                row("mcp", format!("http://{address}/mcp, http://{address}/sse"))?;
+                row("mcp", config.mcp_urls(address).join(", "))?;
             }
         }
         None => row("database", config.database_url.as_deref().map(redacted).unwrap_or_default())?,

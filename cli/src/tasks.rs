@@ -125,6 +125,7 @@ fn zone_of(task: &TaskRecord) -> String {
         ZoneSource::Agent => Some("the agent's"),
         ZoneSource::Machine => Some("this machine's"),
         ZoneSource::Configuration => Some("ORDINAUT_TIMEZONE"),
+        ZoneSource::Person => Some("as the person said"),
         ZoneSource::NotNeeded => None,
     });
     why.map_or_else(|| task.spec.timezone.clone(), |why| format!("{} ({why})", task.spec.timezone))

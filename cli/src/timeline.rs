@@ -1,6 +1,7 @@
 //! A run, step by step: as lines for people and as JSON, whole or while it goes on.
 
 use std::collections::BTreeSet;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ordinaut_schema::{
@@ -172,6 +173,25 @@ pub(crate) async fn watch(
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_LOOK);
     }
+}
+
+/// Shows a run's steps until it is over; fails unless it succeeded.
+pub(crate) async fn see_through(
+    session: &Session,
+    title: &str,
+    id: RunId,
+    limit: Option<Duration>,
+    out: Out,
+) -> Result<ExitCode, Failure> {
+    let for_people = |line: String| if out.is_json() { Ok(()) } else { out.line(line) };
+    for_people(format!("{title}: run {id}"))?;
+    let over = watch(session, id, limit, |step| for_people(step_line(step))).await?;
+    for_people(state_line(&over))?;
+    if out.is_json() {
+        out.json(&to_json(&over))?;
+    }
+    let succeeded = over.state == RunState::Succeeded;
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed as u8) })
 }
 
 /// What may keep a run from ending.

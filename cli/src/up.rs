@@ -9,7 +9,6 @@ mod example;
 mod server;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -212,13 +211,13 @@ impl Bringing<'_> {
         }
         if self.out.is_json() {
             self.out.json(&json!({
-                "mcp_http": state.mcp_http.map(mcp_urls),
+                "mcp_http": state.mcp_http.map(|address| self.config.mcp_urls(address)),
                 "run": run.as_ref().map(to_json),
                 "claude_desktop": entry(&mcp),
             }))?;
             return Ok(code);
         }
-        let [streamable, sse] = state.mcp_http.map_or_else(Default::default, mcp_urls);
+        let [streamable, sse] = state.mcp_http.map(|address| self.config.mcp_urls(address)).unwrap_or_default();
         self.out.line("\nAdd this to Claude Desktop (Settings, Developer, Edit Config) and start it again:\n")?;
         self.out.json(&entry(&mcp))?;
         self.out.line(format!("\nRemote clients: {streamable} or {sse} (`ordinaut agent add` makes a token)"))?;
@@ -239,10 +238,6 @@ impl Bringing<'_> {
     fn progress(&self, what: &str) {
         note(format!("[{:>5.1}s] {what}", self.began.elapsed().as_secs_f64()));
     }
-}
-
-fn mcp_urls(address: SocketAddr) -> [String; 2] {
-    ["mcp", "sse"].map(|path| format!("http://{address}/{path}"))
 }
 
 /// Why this process does not supervise.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ordinaut_store::{Caller, Role, Settings, Store};
 use serde_json::json;
 
 use crate::support::programs::{CommandLine, bare, finish};
@@ -143,6 +144,27 @@ async fn a_run_asked_for_twice_under_one_id_is_one_run_that_waits_for_an_executo
     let waited = cli.run(&["run", "One", "--request-id", "r1", "--wait", "--timeout", "300ms"]).await;
     assert_eq!(waited.code, 6, "{waited:?}");
     assert!(waited.stderr.contains("no executor is alive"), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_did_not_succeed_is_retried_as_a_new_run_and_another_is_not() {
+    let cli = CommandLine::new().await;
+    cli.run_with(&["apply", "-f", "-", "--json"], TWO).await.json();
+    let first = cli.run(&["run", "One", "--json"]).await.json();
+    let id = first["id"].as_str().unwrap();
+
+    let early = cli.run(&["retry", id]).await;
+    assert_eq!(early.code, 2, "{early:?}");
+    let store = Store::connect(Settings::new(&cli.database.url, Role::Executor)).await.unwrap();
+    store.cancel_run(&Caller::local("test"), id.parse().unwrap(), None).await.unwrap();
+    let retried = cli.run(&["retry", id, "--json"]).await.json();
+    assert_eq!((&retried["retry_of"], &retried["task"]), (&json!(id), &json!("One")));
+    let shown = cli.run(&["runs", retried["id"].as_str().unwrap(), "--json"]).await.json();
+    assert_eq!((&shown["state"], &shown["trigger"]), (&json!("pending"), &json!("retry")));
+    let anew = cli.run(&["retry", id, "--from-start", "--wait", "--timeout", "300ms"]).await;
+    assert_eq!(anew.code, 6, "nothing executes it: {anew:?}");
+    assert_eq!(cli.run(&["retry", "0193a2b4-0000-8000-8000-000000000001"]).await.code, 4);
+    assert_eq!(cli.run(&["retry", "One"]).await.code, 2);
 }
 
 #[tokio::test]

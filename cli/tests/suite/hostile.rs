@@ -91,9 +91,10 @@ fn definition(title: &str, steps: &str) -> String {
     format!("{{ title: {title}, schedule_kind: manual, overlap: allow, pipeline: [{steps}] }}")
 }
 
-/// What a step says beside what it does: one try, and little time where time is what ends it.
+/// What a step says beside what it does: one try, and little time where time is what ends it; enough all the same to
+/// reach the other side first, which decides what may have left.
 fn brief(is_endless: bool) -> &'static str {
-    if is_endless { "timeout: 1s, retry: { max_attempts: 1 }" } else { "timeout: 20s, retry: { max_attempts: 1 }" }
+    if is_endless { "timeout: 4s, retry: { max_attempts: 1 }" } else { "timeout: 20s, retry: { max_attempts: 1 }" }
 }
 
 /// Every hostile definition with what its runs come to.

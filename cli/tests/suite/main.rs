@@ -25,4 +25,5 @@ mod service;
 mod supervise;
 mod support;
 mod time;
+mod token;
 mod traces;

@@ -55,7 +55,7 @@ const NOTHING: &str = "pipeline: [{uses: data.transform, with: {expr: '`1`'}}]";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_with_runs_in_flight_goes_on_in_a_fresh_cluster() {
-    let lab = Lab::open().await;
+    let lab = Lab::open().await.with_short_leases();
     lab.ask(BUSY_YEARS).await;
     // Nothing that happens from here on is told.
     lab.servers.redis.process.signal(Signal::SIGKILL);
@@ -89,10 +89,10 @@ async fn a_dump_with_runs_in_flight_goes_on_in_a_fresh_cluster() {
     let once = format!("{{title: once, schedule_kind: once, schedule_expr: '{}', {NOTHING}}}", written(due));
     let once = lab.keep(&once).await;
     let (agent, _token) = lab.store.add_agent("other", None, &Grants::default(), &[], None).await.unwrap();
-    let other = Caller { agent, principal: "other".to_owned(), client: None, traceparent: None };
+    let other = Caller::of(agent, "other");
     let theirs = lab.keep_as(&other, &format!("{{title: theirs, schedule_kind: manual, {NOTHING}}}")).await;
 
-    let restored = lab.restored().await;
+    let restored = lab.restored().await.with_short_leases();
     assert_eq!(restored.ask(RIGHTS).await, lab.ask(RIGHTS).await);
     let before = xid(&lab, "pg_snapshot_xmax(pg_current_snapshot())").await;
     assert!(before > xid(&restored, "pg_snapshot_xmax(pg_current_snapshot())").await, "the premise");

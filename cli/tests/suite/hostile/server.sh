@@ -21,7 +21,8 @@ while read -r line; do
     *'"method":"tools/list"'*) answer '{"tools":[{"name":"go","inputSchema":{"type":"object"}}]}' ;;
     *'"method":"tools/call"'*)
       case $1 in
-        hangs | stubborn) sleep 1000 ;;
+        # Never answered. The next list of tools is: who hangs in all of it is `mute`.
+        hangs | stubborn) ;;
         exits) exit 3 ;;
         floods) printf '{"jsonrpc":"2.0","id":%s,"result":"' "$id"; endless ;;
         half) printf '{"jsonrpc":"2.0","id":%s,"resu' "$id"; exit 0 ;;

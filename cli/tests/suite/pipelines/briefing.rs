@@ -130,7 +130,7 @@ fn times(of: impl Fn(usize) -> usize) -> BTreeMap<&'static str, usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_briefing_killed_at_each_of_its_steps_makes_every_call_once_or_under_its_own_key() {
-    let (lab, world) = (Lab::open().await, World::open().await);
+    let (lab, world) = (Lab::open().await.with_short_leases(), World::open().await);
     let more = format!(
         "[channels.post]\nkind = \"email\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nfrom = \"o@example.com\"\n\
          to = [\"ada@example.com\"]\n",

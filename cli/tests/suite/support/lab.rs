@@ -47,6 +47,7 @@ pub(crate) struct Lab {
     pub(crate) store: Store,
     pub(crate) sink: Sink,
     directory: PathBuf,
+    lease: &'static str,
 }
 
 impl Lab {
@@ -93,10 +94,17 @@ impl Lab {
         let store = Store::connect(Settings::new(database.url.clone(), Role::Executor)).await.unwrap();
         let directory = std::env::temp_dir().join(format!("ordinaut-lab-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir(&directory).unwrap();
-        Self { servers, database, store, sink, directory }
+        Self { servers, database, store, sink, directory, lease: "15s" }
     }
 
-    /// Starts an executor; its lease is short, so that a test need not wait long for recovery.
+    /// For a test that kills: its executors' leases are short, so that nobody need wait long for recovery. Anybody
+    /// else's outlast a pause of a loaded machine, which is no crash.
+    pub(crate) fn with_short_leases(mut self) -> Self {
+        self.lease = "5s";
+        self
+    }
+
+    /// Starts an executor.
     pub(crate) fn executor(&self, name: &str) -> Child {
         self.executor_with(name, &[])
     }
@@ -113,7 +121,7 @@ impl Lab {
             .env("REDIS_URL", self.servers.redis_url())
             .env("ORDINAUT_HTTP_ALLOW", self.sink.address.to_string())
             .env("ORDINAUT_EXECUTOR_LISTEN", "127.0.0.1:0")
-            .env("ORDINAUT_LEASE", "2s")
+            .env("ORDINAUT_LEASE", self.lease)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
