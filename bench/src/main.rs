@@ -3,7 +3,14 @@
 //! One file a bench, over one measuring core ([`measure`]). What is compared is measured in interleaved rounds of
 //! one run, so that a noisy machine is equally noisy to all.
 
+mod burst;
+mod drain;
+mod limit;
+mod mcp;
 mod measure;
+mod pickup;
+mod programs;
+mod scene;
 mod schedules;
 mod table;
 
@@ -16,7 +23,13 @@ use measure::Figure;
 /// A bench, and what it measures.
 type Bench = (&'static str, fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHES: [Bench; 1] = [("schedules", schedules::run)];
+const BENCHES: [Bench; 5] = [
+    ("schedules", schedules::run),
+    ("mcp", mcp::run),
+    ("drain", drain::run),
+    ("pickup", pickup::run),
+    ("burst", burst::run),
+];
 
 fn main() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {

@@ -10,10 +10,32 @@ pub(crate) struct Subject<'a> {
     case: &'static str,
     name: &'static str,
     unit: &'static str,
-    /// What the project promises, in the same unit: the median is at most so much.
-    goal: Option<f64>,
+    /// What the project promises, in the same unit: the median is at most so much, or at least.
+    goal: Option<Goal>,
     /// One round, in `unit`.
     round: Box<dyn FnMut() -> f64 + 'a>,
+}
+
+/// On which side of a value the median is to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Goal {
+    pub(crate) const fn value(self) -> f64 {
+        match self {
+            Self::AtMost(value) | Self::AtLeast(value) => value,
+        }
+    }
+
+    pub(crate) const fn is_met(self, median: f64) -> bool {
+        match self {
+            Self::AtMost(value) => median <= value,
+            Self::AtLeast(value) => median >= value,
+        }
+    }
 }
 
 /// What one subject's rounds came to.
@@ -22,7 +44,7 @@ pub(crate) struct Figure {
     pub(crate) case: &'static str,
     pub(crate) subject: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) goal: Option<f64>,
+    pub(crate) goal: Option<Goal>,
     pub(crate) median: f64,
     /// The tenth and the ninetieth of a hundred.
     pub(crate) spread: (f64, f64),
@@ -40,7 +62,11 @@ impl<'a> Subject<'a> {
     }
 
     pub(crate) fn goal(self, goal: f64) -> Self {
-        Self { goal: Some(goal), ..self }
+        Self { goal: Some(Goal::AtMost(goal)), ..self }
+    }
+
+    pub(crate) fn at_least(self, goal: f64) -> Self {
+        Self { goal: Some(Goal::AtLeast(goal)), ..self }
     }
 
     /// Nanoseconds of this thread's processor time for one `call`, which is told how many came before it; a round has as many as fill `fill`.
@@ -102,9 +128,15 @@ impl Figure {
     pub(crate) fn to_json(&self, bench: &str) -> Value {
         json!({
             "bench": bench, "case": self.case, "subject": self.subject, "unit": self.unit, "median": self.median,
-            "p10": self.spread.0, "p90": self.spread.1, "rounds": self.rounds, "goal": self.goal,
+            "p10": self.spread.0, "p90": self.spread.1, "rounds": self.rounds, "goal": self.goal.map(Goal::value),
         })
     }
+}
+
+/// The value below which so many of a hundred lie; the last, of all.
+pub(crate) fn percentile(values: &mut [f64], of_a_hundred: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() - 1) * of_a_hundred / 100]
 }
 
 /// A stopwatch over what this thread has had of a processor: other programs on the machine do not count.

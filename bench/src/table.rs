@@ -14,8 +14,8 @@ pub(crate) fn of(figures: &[Figure]) -> Table {
             first = Some(figure);
         }
         let goal = figure.goal.map(|goal| {
-            let verdict = if figure.median <= goal { "met" } else { "missed" };
-            format!("{} {verdict}", shown(goal, figure.unit))
+            let verdict = if goal.is_met(figure.median) { "met" } else { "missed" };
+            format!("{} {verdict}", shown(goal.value(), figure.unit))
         });
         let ratio = first.filter(|_| !leads).map(|first| format!("{:.1} ×", figure.median / first.median));
         table.add_row([
@@ -41,6 +41,8 @@ fn shown(value: f64, unit: &str) -> String {
         "ns" if value >= 1e9 => format!("{:.2} s", value / 1e9),
         "ns" if value >= 1e6 => format!("{:.2} ms", value / 1e6),
         "ns" if value >= 1e4 => format!("{:.1} µs", value / 1e3),
+        // A share of something, or a ratio.
+        "" => format!("{value:.2}"),
         unit => format!("{value:.0} {unit}"),
     }
 }
