@@ -25,7 +25,7 @@ demo *arguments: packages build
 [doc("The whole suite: what CI runs, no more, no less")]
 [group("check")]
 [no-exit-message]
-test: packages begin-clients check build
+test: packages begin-clients fmt-check deny
     @sh scripts/run-tests
 
 [doc("A year of nights against a real server whose clock is moved: a minute, and not part of `test`")]
@@ -34,6 +34,14 @@ test: packages begin-clients check build
 year: packages build
     @sh scripts/system-packages faketime
     cargo test --locked --package ordinaut --test suite -- --ignored --exact time::a_year_of_nights_passes_with_one_run_each
+
+[doc("Kills a real executor at each named crash point; another build of it, and not part of `test`")]
+[group("check")]
+[no-exit-message]
+crash-points: packages
+    cargo build --package ordinaut-executor --features faults --target-dir "{{ binaries }}/../faults" --locked
+    ORDINAUT_FAULTS_EXECUTOR="{{ binaries }}/../faults/debug/ordinaut-executor" \
+        cargo test --locked --package ordinaut-executor --test suite -- --nocapture faults::
 
 [doc("The evaluation set of the MCP server, as a table; --set DIR, --case ID, --drive PROGRAM")]
 [group("check")]
@@ -99,16 +107,32 @@ audit:
 fuzz target seconds="900":
     @sh scripts/fuzz {{ target }} {{ seconds }}
 
-[doc("Measures: all benches, or those named (schedules); figures on stdout, tables on stderr")]
+# `mcp` measures the programs, beside the SDKs that `scripts/clients` drives: both are there before it begins.
+[doc("Measures: all benches, or those named (schedules, mcp, drain, pickup, burst); figures on stdout, tables on stderr")]
 [group("check")]
 [no-exit-message]
-bench *names:
+bench *names: packages
+    @case "{{ names }}" in '' | *mcp*) sh scripts/clients install ;; esac
+    @cargo build --release --locked --quiet --package ordinaut-mcp --package ordinaut-executor
     @cargo run --release --locked --quiet --package ordinaut-bench -- {{ names }}
+
+[doc("Disturbs the real programs in every way, or in those named, and judges what is left; --list, --short")]
+[group("check")]
+[no-exit-message]
+fault *arguments: packages build
+    @sh scripts/system-packages faketime || echo 'fault: without libfaketime the faults of clocks are left out' >&2
+    @cargo run --locked --quiet --package ordinaut-fault -- {{ arguments }}
+
+[doc("One set of programs, disturbed by whatever is drawn next for so many minutes; says what grew meanwhile")]
+[group("check")]
+[no-exit-message]
+soak minutes: packages build
+    @cargo run --locked --quiet --package ordinaut-fault -- --soak {{ minutes }}
 
 [doc("Builds the three programs")]
 [group("build")]
 build:
-    cargo build --workspace --exclude ordinaut-bench --bins --locked
+    cargo build --workspace --exclude ordinaut-bench --exclude ordinaut-fault --bins --locked
 
 [doc("Renews store/.sqlx, which queries are checked against, from a private PostgreSQL")]
 [group("build")]
