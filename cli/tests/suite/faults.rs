@@ -14,7 +14,7 @@ use ordinaut_store::runs::RunFilter;
 use serde_json::json;
 use tokio::{process::Child, time::timeout};
 
-use crate::support::lab::{Lab, me, output, until, written};
+use crate::support::lab::{Lab, me, output, until, until_after, written};
 use crate::support::programs;
 
 /// Two steps: one that may not be repeated, one that is held until the test lets it go.
@@ -36,8 +36,9 @@ fn terminate(executor: &Child) {
     kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
 }
 
-/// A thousand tasks, due together after `delay`, if they were all kept before it: a past instant never comes.
-async fn kept_before_they_are_due(delay: Duration) -> Option<(Lab, BTreeSet<TaskId>)> {
+/// A thousand tasks, due together after `delay`, if they were all kept before it: a past instant never comes. And how long
+/// it is until then.
+async fn kept_before_they_are_due(delay: Duration) -> Option<(Lab, BTreeSet<TaskId>, Duration)> {
     let lab = Lab::open().await;
     let due = lab.store.now().await.unwrap() + delay;
     let mut tasks = BTreeSet::new();
@@ -51,18 +52,19 @@ async fn kept_before_they_are_due(delay: Duration) -> Option<(Lab, BTreeSet<Task
             return None;
         }
     }
-    Some((lab, tasks))
+    let left = due.duration_since(lab.store.now().await.unwrap());
+    Some((lab, tasks, left.try_into().unwrap_or_default()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_tasks_due_in_one_second_run_once_each_on_two_executors() {
     let soon = kept_before_they_are_due(Duration::from_secs(20)).await;
-    let (lab, tasks) = match soon {
+    let (lab, tasks, left) = match soon {
         Some(kept) => kept,
         None => kept_before_they_are_due(Duration::from_mins(2)).await.expect("a thousand tasks kept in two minutes"),
     };
     let _executors = [lab.executor("one"), lab.executor("two")];
-    until("a thousand runs", async || (lab.database.history().await.len() >= 1000).then_some(())).await;
+    until_after(left, "a thousand runs", async || (lab.database.history().await.len() >= 1000).then_some(())).await;
     let history = lab.database.history().await;
     assert_eq!(history.len(), 1000);
     assert!(history.iter().all(|run| (run.state, run.attempts) == (RunState::Succeeded, 1)), "each ran once");

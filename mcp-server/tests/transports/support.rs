@@ -31,7 +31,7 @@ pub(crate) const ANN: &str = "token-of-ann";
 pub(crate) const BOB: &str = "token-of-bob";
 
 /// Nothing here takes so long, unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The same where the program itself runs, or many clients are there.
 pub(crate) const LONG: Duration = Duration::from_mins(1);
 

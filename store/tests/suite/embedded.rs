@@ -7,7 +7,7 @@ use ordinaut_store::embedded::{Durability, Postgres, Redis};
 use ordinaut_store::testing::{self, PrivateServers};
 use sqlx::PgPool;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_mins(1);
 
 async fn setting(pool: &PgPool, name: &str) -> String {
     sqlx::query_scalar("select current_setting($1)").bind(name).fetch_one(pool).await.unwrap()

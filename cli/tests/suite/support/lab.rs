@@ -30,13 +30,19 @@ use super::{
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Waits until `look` answers, for as long as a test has patience.
-pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_after(Duration::ZERO, what, look).await
+}
+
+/// As [`until`], for what cannot be before a while has passed: patience begins then.
+pub(crate) async fn until_after<T>(before: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let patience = before + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(seen) = look().await {
             return seen;
         }
-        assert!(Instant::now() < deadline, "not seen in {PATIENCE:?}: {what}");
+        assert!(Instant::now() < deadline, "not seen in {patience:?}: {what}");
         sleep(LOOK_AGAIN).await;
     }
 }
