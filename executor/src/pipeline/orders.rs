@@ -18,7 +18,7 @@ use super::Halt;
 pub struct Orders {
     /// Somebody asked for the run to be cancelled.
     pub cancelled: CancellationToken,
-    /// The lease is somebody else's: silence.
+    /// The lease is not this attempt's any more: silence.
     pub lost: CancellationToken,
     gate_shut: Arc<AtomicBool>,
     ends_at: watch::Sender<Instant>,

@@ -174,6 +174,7 @@ async fn conclude(
     };
     let name = verdict::name(&verdict);
     let conclusion = Conclusion { lease: held.lease, verdict, steps, ran_for };
+    held.concludes();
     match crew.committer.conclude(conclusion, journal.bytes() + 512, &held.orders).await {
         Written::Yes => {
             traces::concluded(name);
@@ -181,7 +182,8 @@ async fn conclude(
             debug!(run.id = %run.id, attempt = run.attempt, verdict = name, "concluded run {}: {name}", run.id);
         }
         Written::LeaseLost => {
-            debug!(run.id = %run.id, attempt = run.attempt, "run {} is another attempt's to conclude", run.id);
+            // Or it was written, and the answer to that never came.
+            debug!(run.id = %run.id, attempt = run.attempt, "run {} is not this attempt's to conclude any more", run.id);
         }
     }
 }
@@ -209,3 +211,6 @@ fn tell_started(crew: &Crew, run: &ClaimedRun) {
         payload: json!({ "attempt": run.attempt, "trigger": run.trigger, "scheduled_at": run.occurrence_at }),
     });
 }
+
+#[cfg(test)]
+mod tests;

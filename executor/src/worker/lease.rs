@@ -1,6 +1,7 @@
 //! The leases this process holds: renewed together, one statement for all, at a third of their length.
 //!
-//! A lease missing from a renewal's answer is another attempt's: its orders say so, and the attempt goes silent.
+//! A lease missing from a renewal's answer is another attempt's: its orders say so, and the attempt goes silent. Or its
+//! conclusion has been written, and the attempt is still to hear of it: nothing is lost then, and nobody says so.
 
 use std::{
     collections::HashMap,
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use ordinaut_schema::id::RunId;
 use ordinaut_store::{
     Store, StoreError,
     claims::{Lease, Renewed},
@@ -21,8 +23,16 @@ use crate::{metrics, pipeline::orders::Orders};
 /// Cheap to clone; all clones hold the same leases.
 #[derive(Debug, Clone)]
 pub(crate) struct Leases {
-    held: Arc<Mutex<HashMap<Lease, Orders>>>,
+    held: Arc<Mutex<HashMap<Lease, Holder>>>,
     length: Duration,
+}
+
+/// The attempt that holds a lease.
+#[derive(Debug)]
+struct Holder {
+    orders: Orders,
+    /// It handed in its conclusion.
+    concludes: bool,
 }
 
 impl Leases {
@@ -30,14 +40,14 @@ impl Leases {
         Self { held: Arc::default(), length }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Lease, Orders>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<Lease, Holder>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a lease renewed for as long as the answer lives.
     pub(crate) fn hold(&self, lease: Lease, asked_at: Instant) -> Held {
         let orders = Orders::new(asked_at, self.length);
-        self.held().insert(lease, orders.clone());
+        self.held().insert(lease, Holder { orders: orders.clone(), concludes: false });
         Held { leases: self.clone(), lease, orders }
     }
 
@@ -46,16 +56,12 @@ impl Leases {
         let pace = self.length / 3;
         let mut wait = pace;
         while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-            let leases: Vec<Lease> = self.held().keys().copied().collect();
-            if leases.is_empty() {
-                wait = pace;
-                continue;
-            }
-            // Counted from before the statement: the true end cannot be earlier.
-            let asked_at = Instant::now();
-            wait = match tokio::time::timeout(pace, store.renew_leases(&leases, self.length)).await {
-                Ok(Ok(renewed)) => {
-                    self.apply(&leases, &renewed, asked_at);
+            wait = match tokio::time::timeout(pace, self.renew_once(store)).await {
+                Ok(Ok(lost)) => {
+                    for run in lost {
+                        metrics::get().leases_lost.add(1, &[]);
+                        info!(run.id = %run, "the lease on run {run} is lost; its attempt stops");
+                    }
                     pace
                 }
                 Ok(Err(error)) => self.retry_soon(&error),
@@ -64,22 +70,37 @@ impl Leases {
         }
     }
 
+    /// Renews all; answers with the runs whose lease was lost while their attempt ran.
+    pub(super) async fn renew_once(&self, store: &Store) -> Result<Vec<RunId>, StoreError> {
+        let leases: Vec<Lease> = self.held().keys().copied().collect();
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Counted from before the statement: the true end cannot be earlier.
+        let asked_at = Instant::now();
+        let renewed = store.renew_leases(&leases, self.length).await?;
+        Ok(self.apply(&leases, &renewed, asked_at))
+    }
+
     fn retry_soon(&self, error: &StoreError) -> Duration {
         metrics::get().store_errors.add(1, &[opentelemetry::KeyValue::new("service", "renewal")]);
         warn!(error = error as &dyn std::error::Error, "could not renew leases; trying again");
         (self.length / 20).max(Duration::from_millis(50))
     }
 
-    fn apply(&self, asked: &[Lease], renewed: &[Renewed], asked_at: Instant) {
+    fn apply(&self, asked: &[Lease], renewed: &[Renewed], asked_at: Instant) -> Vec<RunId> {
         let renewed: HashMap<_, _> = renewed.iter().map(|renewed| (renewed.run, renewed)).collect();
         let held = self.held();
+        let mut lost = Vec::new();
         for lease in asked {
             // A lease let go meanwhile is nobody's business any more.
-            let Some(orders) = held.get(lease) else { continue };
+            let Some(Holder { orders, concludes }) = held.get(lease) else { continue };
             let Some(renewed) = renewed.get(&lease.run) else {
-                metrics::get().leases_lost.add(1, &[]);
-                info!(run.id = %lease.run, "the lease on run {} is lost; its attempt stops", lease.run);
+                // To a conclusion on its way this says that trying again is in vain, whichever of the two has happened.
                 orders.lost.cancel();
+                if !concludes {
+                    lost.push(lease.run);
+                }
                 continue;
             };
             orders.renew(asked_at);
@@ -90,6 +111,7 @@ impl Leases {
                 orders.shut_gate();
             }
         }
+        lost
     }
 }
 
@@ -101,6 +123,15 @@ pub(crate) struct Held {
     pub(crate) orders: Orders,
 }
 
+impl Held {
+    /// The attempt is over, and its conclusion is on its way: with the commit the lease is gone, which is no loss.
+    pub(super) fn concludes(&self) {
+        if let Some(holder) = self.leases.held().get_mut(&self.lease) {
+            holder.concludes = true;
+        }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.leases.held().remove(&self.lease);
@@ -109,7 +140,7 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
-    use ordinaut_schema::id::{LeaseToken, RunId};
+    use ordinaut_schema::id::LeaseToken;
 
     use super::*;
 
@@ -131,12 +162,24 @@ mod tests {
             cancel_asked,
             gate_shut: false,
         });
-        leases.apply(&[lease(1), lease(2), lease(3)], &renewed, Instant::now());
+        let told = leases.apply(&[lease(1), lease(2), lease(3)], &renewed, Instant::now());
 
+        assert_eq!(told, [lease(3).run]);
         assert_eq!(kept.orders.ends_at(), begun + Duration::from_secs(20));
         assert!(!kept.orders.cancelled.is_cancelled() && !kept.orders.lost.is_cancelled());
         assert!(cancelled.orders.cancelled.is_cancelled());
         assert!(lost.orders.lost.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_because_its_conclusion_is_written_is_not_lost() {
+        let leases = Leases::new(Duration::from_secs(15));
+        let (runs, concludes) = (leases.hold(lease(1), Instant::now()), leases.hold(lease(2), Instant::now()));
+        concludes.concludes();
+
+        assert_eq!(leases.apply(&[lease(1), lease(2)], &[], Instant::now()), [lease(1).run]);
+        assert!(runs.orders.lost.is_cancelled());
+        assert!(concludes.orders.lost.is_cancelled(), "trying again is in vain");
     }
 
     #[tokio::test]
