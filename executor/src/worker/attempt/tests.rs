@@ -28,7 +28,9 @@ use crate::{
     pipeline::Surroundings,
     progress::Progress,
     worker::{
+        Claiming, Places, Settings,
         committer::{Committer, Item, Ledger, commit},
+        free,
         lease::Leases,
         revisions::Revisions,
     },
@@ -134,4 +136,36 @@ async fn a_run_that_is_concluded_while_its_lease_is_renewed_has_lost_nothing() {
 async fn a_conclusion_whose_lease_another_attempt_has_is_not_written() {
     let seen = renewed_while_it_concludes(true).await;
     assert_eq!(seen, (vec![], vec![Written::LeaseLost], RunState::Running));
+}
+
+#[tokio::test]
+async fn what_was_claimed_ahead_and_not_started_in_time_is_given_back_untouched() {
+    let scene = Scene::new().await;
+    let runs = [scene.planned().await, scene.planned().await, scene.planned().await];
+    let settings = Settings {
+        executor: Uuid::now_v7(),
+        permits: NonZeroU16::new(1).expect("1 is not 0"),
+        lease: LEASE,
+        max_crashes: 3,
+    };
+    let mut claiming = Claiming::new(scene.crew.clone(), settings, Arc::default());
+    let places = Places { permits: free(&claiming.permits, 1), ahead: free(&claiming.ahead, 2) };
+    claiming.claim(places).await.unwrap();
+    // Nothing was waited for since they were started, and this is the only thread: none of them has begun.
+    tokio::time::pause();
+    tokio::time::advance(GIVEN_BACK * 2).await;
+    tokio::time::resume();
+    let Scene { items, f, local, _database, .. } = scene;
+    tokio::select! {
+        () = claiming.finish() => {}
+        () = commit(&f.executor, items) => panic!("the crew is still there"),
+    }
+
+    let mut states = Vec::new();
+    for run in runs {
+        let run = f.executor.find_run(&local, run).await.unwrap();
+        states.push((run.state, run.attempts));
+    }
+    states.sort_by_key(|(state, _)| state.as_str());
+    assert_eq!(states, [(RunState::Pending, 1), (RunState::Pending, 1), (RunState::Succeeded, 1)]);
 }
