@@ -122,6 +122,9 @@ fn until(next: Timestamp, now: Timestamp) -> Duration {
 }
 
 #[cfg(test)]
+mod polls;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -176,6 +176,16 @@ impl Fixture {
         Held { _tx: tx }
     }
 
+    /// Holds the table of tasks, so that whoever would lock one waits, and whoever only reads does not.
+    ///
+    /// # Panics
+    /// The database is gone.
+    pub async fn hold_planning(&self) -> Held {
+        let mut tx = self.owner.begin().await.expect("the owner begins");
+        sqlx::query("lock table task in exclusive mode").execute(&mut *tx).await.expect("the owner locks the table");
+        Held { _tx: tx }
+    }
+
     /// Opens a stretch of so many occurrences of a task that overlapped.
     ///
     /// # Panics
@@ -235,7 +245,7 @@ impl Fixture {
     }
 }
 
-/// Locks of [`Fixture::hold_tasks`], until it is dropped.
+/// Locks, until it is dropped.
 #[derive(Debug)]
 pub struct Held {
     _tx: sqlx::Transaction<'static, sqlx::Postgres>,
