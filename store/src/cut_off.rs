@@ -22,7 +22,7 @@ pub(crate) struct Cut(Arc<AtomicU32>);
 
 impl Cut {
     /// 0: nothing is dropped.
-    fn arm(&self, waits: u32) {
+    pub(crate) fn arm(&self, waits: u32) {
         self.0.store(waits, Ordering::SeqCst);
     }
 

@@ -111,3 +111,6 @@ impl<T: Send, F: Future<Output = Result<T, sqlx::Error>> + Send> Within<T> for F
         store.limited(doing, async { self.await.doing(doing) }).await
     }
 }
+
+#[cfg(test)]
+mod tests;
