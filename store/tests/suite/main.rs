@@ -20,6 +20,7 @@ mod outbox;
 mod planning;
 mod plans;
 mod policies;
+mod renewals;
 mod requests;
 mod retention;
 mod row_security;
