@@ -36,6 +36,33 @@ async fn a_list_follows_every_change_of_a_task() {
     assert!(listed(&chat).await["next"].is_null());
 }
 
+/// PostgreSQL's clock was set back, and came to the same microsecond again.
+#[tokio::test]
+async fn a_revision_that_was_written_at_the_instant_of_another_is_not_taken_for_it() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({}))).await;
+    let at_once = "update task set updated_at = created_at";
+    chat.database.run_sql(at_once).await.unwrap();
+    let before = listed(&chat).await;
+    chat.ok("update_task", json!({ "task": "briefing", "changes": { "schedule_expr": "15 9 * * *" } })).await;
+    chat.database.run_sql(at_once).await.unwrap();
+    assert_ne!(listed(&chat).await["schedule"], before["schedule"]);
+}
+
+#[tokio::test]
+async fn tasks_that_were_written_at_the_same_instant_are_not_taken_for_each_other() {
+    let chat = Chat::start().await;
+    chat.ok("create_task", task("Briefing", json!({}))).await;
+    chat.ok("create_task", task("Report", json!({ "schedule_expr": "15 9 * * *" }))).await;
+    chat.database.run_sql("update task set updated_at = '2026-01-01 00:00:00+00'").await.unwrap();
+    // What the first list kept, the second one shows.
+    chat.ok("list_tasks", json!({})).await;
+    for task in chat.ok("list_tasks", json!({})).await["tasks"].as_array().unwrap() {
+        let shown = chat.ok("get_task", json!({ "task": task["id"] })).await["task"].clone();
+        assert_eq!(task["schedule"], shown["schedule"]["sentence"], "{}", task["title"]);
+    }
+}
+
 /// A backup was restored under a server that went on: its revision 2 is another one.
 #[tokio::test]
 async fn a_revision_that_came_back_otherwise_is_not_taken_for_the_one_that_was_listed() {
