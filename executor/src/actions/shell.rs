@@ -3,7 +3,7 @@
 //! What it promises: nothing but what `[shell.<id>]` of `ordinaut.toml` names is ever run, as the argv that stands
 //! there; a step adds arguments or an input only where the table lets it, and each argument arrives as it was given. The
 //! program knows PATH, HOME, LANG, TZ and the three `ORDINAUT_…` names of this call; it and its children are killed at
-//! the limit, at a cancellation, when the executor lets go, and when they write more than is kept. That the agent may
+//! the limit, at a cancellation, when the executor lets go or dies, and when they write more than is kept. That the agent may
 //! run it is decided before a call comes here.
 //!
 //! `running` runs the program and hears it out; here is what is asked for, and what it came to.

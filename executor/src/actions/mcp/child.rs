@@ -87,8 +87,8 @@ impl Child {
     }
 }
 
-/// Sees the leader out, then kills whoever of the group is left. Nothing may stand between the two: once the
-/// leader has been waited for, its id, and with it the group's, is free for others.
+/// Sees the leader out, then kills whoever of the group is left. Nothing may stand between the two: where the group has
+/// no guard, once the leader has been waited for, its id, and with it the group's, is free for others.
 async fn mind(mut process: tokio::process::Child, group: Group, ending: CancellationToken, grace: Duration) {
     if ending.run_until_cancelled(process.wait()).await.is_none() && timeout(grace, process.wait()).await.is_err() {
         group.signal(Signal::SIGTERM);

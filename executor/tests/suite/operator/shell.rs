@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
@@ -269,6 +270,34 @@ async fn a_command_runs_once_granted_and_an_edit_of_the_file_is_in_force_soon() 
     let task = house.task("more", (ScheduleKind::Manual, ""), step("more")).await;
     let run = house.ended(house.run_now(&task, "more").await).await;
     assert_eq!(run.steps[0].output["stdout"], "two\n", "{:?}", run.error);
+}
+
+#[tokio::test]
+async fn nobody_of_a_command_outlives_an_executor_that_is_killed() {
+    let (house, place) = (House::new().await, Place::new());
+    let (own, child) = (place.file("own"), place.file("child"));
+    let argv =
+        json!(["/bin/sh", "-c", format!("sleep 1000 & echo $! > '{child}'; echo $$ > '{own}'; exec sleep 1000")]);
+    std::fs::write(place.0.join("ordinaut.toml"), format!("[shell.slow]\nargv = {argv}\n")).unwrap();
+    house.store.change_grants("local", |grants| grants.commands = vec!["slow".to_owned()]).await.unwrap();
+    let task = house.task("slow", (ScheduleKind::Manual, ""), step("slow")).await;
+    house.run_now(&task, "1").await;
+    let mut executor = tokio::process::Command::new(env!("CARGO_BIN_EXE_ordinaut-executor"))
+        .env_clear()
+        .envs(house.environment())
+        .envs([("HOME", &place.0), ("ORDINAUT_CONFIG_DIR", &place.0)])
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let ids = [place.noted("own").await, place.noted("child").await];
+    // SIGKILL: nothing is dropped.
+    executor.kill().await.unwrap();
+    for id in ids {
+        gone(id).await;
+    }
 }
 
 #[tokio::test]
