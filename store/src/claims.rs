@@ -49,6 +49,12 @@ pub struct ClaimedRun {
     pub traceparent: Option<String>,
 }
 
+impl ClaimedRun {
+    pub const fn lease(&self) -> Lease {
+        Lease { run: self.id, token: self.lease_token }
+    }
+}
+
 /// A lease held: what every write of an attempt names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Lease {

@@ -4,6 +4,7 @@
 //! Here both are done on purpose, at the first wait, then at the second, until the verb comes through; and each time the
 //! database has all of the verb or nothing of it, the connection is in order, and the verb done again ends rightly.
 
+mod scene;
 mod verbs;
 
 use std::{

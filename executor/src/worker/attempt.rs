@@ -41,7 +41,7 @@ use crate::{
 
 /// Runs one attempt to its end.
 pub(super) async fn attempt(crew: Arc<Crew>, Claimed { run, asked_at, ahead }: Claimed) {
-    let lease = Lease { run: run.id, token: run.lease_token };
+    let lease = run.lease();
     let held = crew.leases.hold(lease, asked_at);
     let begun = Instant::now();
     if run.cancel_asked {

@@ -8,7 +8,7 @@ use ordinaut_schema::{
     action::Grants,
     id::{AgentId, MessageId, OccurrenceKey, RunId, Shard, TaskId},
     limits::Limits,
-    run::RunState,
+    run::{RunState, StepRecord, StepState},
     schedule::{Schedule, ScheduleKind, ScheduleSource},
     task::{Accepted, TaskSpec, ZoneSource},
     time::Zone,
@@ -249,6 +249,22 @@ impl Fixture {
 #[derive(Debug)]
 pub struct Held {
     _tx: sqlx::Transaction<'static, sqlx::Postgres>,
+}
+
+/// A step as journaled after one call.
+pub fn step(id: &str, state: StepState) -> StepRecord {
+    StepRecord {
+        step: id.to_owned(),
+        index: None,
+        uses: "http.post".to_owned(),
+        state,
+        calls: 1,
+        input: json!({ "url": "http://example.com" }),
+        output: json!({ "n": 1 }),
+        error: None,
+        started_at: None,
+        finished_at: None,
+    }
 }
 
 /// A definition as acceptance would have it, counting from `now`: `schedule` is `(kind, expr)`.

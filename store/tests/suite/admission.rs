@@ -9,7 +9,7 @@ use ordinaut_schema::{
 };
 use ordinaut_store::{
     Caller, StoreError,
-    claims::{ClaimedRun, Lease},
+    claims::ClaimedRun,
     conclusions::Conclusion,
     runs::Cancelling,
     tasks::Inserted,
@@ -46,7 +46,7 @@ async fn claim_next(f: &Fixture) -> Vec<ClaimedRun> {
 
 async fn succeed(f: &Fixture, run: &ClaimedRun) {
     let conclusion = Conclusion {
-        lease: Lease { run: run.id, token: run.lease_token },
+        lease: run.lease(),
         verdict: Verdict::Succeeded { output: Value::Null },
         steps: Vec::new(),
         ran_for: Duration::ZERO,

@@ -11,7 +11,7 @@ use ordinaut_schema::{
 use ordinaut_store::{
     Caller, Store, StoreError,
     approvals::{Approval, Authority, Decision, NewApproval},
-    claims::{ClaimedRun, Lease},
+    claims::ClaimedRun,
     conclusions::Conclusion,
     tasks::Inserted,
     testing::{Fixture, accepted},
@@ -75,7 +75,7 @@ async fn an_answer_that_comes_while_the_run_is_being_parked_is_not_lost() {
     let (run, approval) = asked(&f, HOUR).await;
     by_person(&f.executor, approval.id, &yes(&approval)).await.unwrap();
     let park = Conclusion {
-        lease: Lease { run: run.id, token: run.lease_token },
+        lease: run.lease(),
         verdict: Verdict::Parked { until: approval.expires_at },
         steps: Vec::new(),
         ran_for: Duration::ZERO,
@@ -91,7 +91,7 @@ async fn a_run_that_was_woken_before_its_claim_waits_when_it_is_parked_again() {
     let (f, _database) = Fixture::fresh().await;
     let (run, approval) = asked(&f, HOUR).await;
     let park = |run: &ClaimedRun| Conclusion {
-        lease: Lease { run: run.id, token: run.lease_token },
+        lease: run.lease(),
         verdict: Verdict::Parked { until: approval.expires_at },
         steps: Vec::new(),
         ran_for: Duration::ZERO,

@@ -9,11 +9,11 @@ use ordinaut_schema::{
 };
 use ordinaut_store::{
     Caller, StoreError,
-    claims::{ClaimedRun, Lease, Room, Suspects},
+    claims::{ClaimedRun, Room, Suspects},
     conclusions::{Conclusion, Written},
     runs::Cancelling,
     tasks::Inserted,
-    testing::{Fixture, accepted_with},
+    testing::{Fixture, accepted_with, step},
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -25,31 +25,12 @@ fn limit(n: u16) -> NonZeroU16 {
     NonZeroU16::new(n).expect("not zero")
 }
 
-fn lease_of(run: &ClaimedRun) -> Lease {
-    Lease { run: run.id, token: run.lease_token }
-}
-
 fn succeeded(run: &ClaimedRun) -> Conclusion {
     Conclusion {
-        lease: lease_of(run),
+        lease: run.lease(),
         verdict: Verdict::Succeeded { output: json!("done") },
         steps: Vec::new(),
         ran_for: Duration::from_millis(5),
-    }
-}
-
-fn step(id: &str, state: StepState) -> StepRecord {
-    StepRecord {
-        step: id.to_owned(),
-        index: None,
-        uses: "http.get".to_owned(),
-        state,
-        calls: 1,
-        input: json!({ "url": "http://example.com" }),
-        output: json!({ "n": 1 }),
-        error: None,
-        started_at: None,
-        finished_at: None,
     }
 }
 
@@ -198,10 +179,10 @@ async fn a_stale_attempt_cannot_finish_a_run() {
     assert_eq!((fresh.id, fresh.attempt, fresh.crashes), (stale.id, 2, 1));
 
     assert_eq!(f.executor.conclude_runs(vec![succeeded(&stale)]).await.unwrap(), [Written::LeaseLost]);
-    let wrote = f.executor.write_steps(lease_of(&stale), &[step("a", StepState::Succeeded)]).await;
+    let wrote = f.executor.write_steps(stale.lease(), &[step("a", StepState::Succeeded)]).await;
     assert!(matches!(wrote, Err(StoreError::LeaseLost { .. })), "{wrote:?}");
-    assert!(f.executor.renew_leases(&[lease_of(&stale)], LEASE).await.unwrap().is_empty());
-    assert!(matches!(f.executor.pin_run(lease_of(&stale), &json!({})).await, Err(StoreError::LeaseLost { .. })));
+    assert!(f.executor.renew_leases(&[stale.lease()], LEASE).await.unwrap().is_empty());
+    assert!(matches!(f.executor.pin_run(stale.lease(), &json!({})).await, Err(StoreError::LeaseLost { .. })));
 
     assert_eq!(f.executor.conclude_runs(vec![succeeded(&fresh)]).await.unwrap(), [Written::Yes]);
     let run = f.mcp.find_run(&Caller::local("test"), fresh.id).await.unwrap();
@@ -214,7 +195,7 @@ async fn a_lease_that_was_renewed_since_it_was_seen_is_not_taken() {
     pending_runs(&f, 1, json!({})).await;
     let run = claim(&f, 1).await.remove(0);
     let seen = f.executor.held_leases().await.unwrap();
-    let renewed = f.executor.renew_leases(&[lease_of(&run)], LEASE * 2).await.unwrap();
+    let renewed = f.executor.renew_leases(&[run.lease()], LEASE * 2).await.unwrap();
     assert_eq!(renewed.len(), 1);
     assert_eq!(f.executor.recover_runs(&seen, 5).await.unwrap(), (0, 0));
     assert_eq!(f.executor.conclude_runs(vec![succeeded(&run)]).await.unwrap(), [Written::Yes]);
@@ -247,13 +228,13 @@ async fn crashes_between_which_a_step_was_done_quarantine_nobody() {
     let run = pending_runs(&f, 1, json!({})).await[0];
     for id in ["a", "b", "c", "d"] {
         let claimed = claim(&f, 1).await.remove(0);
-        f.executor.write_steps(lease_of(&claimed), &[step(id, StepState::Succeeded)]).await.unwrap();
+        f.executor.write_steps(claimed.lease(), &[step(id, StepState::Succeeded)]).await.unwrap();
         assert_eq!(crash(&f).await, (1, 0), "after step {id}");
     }
     let begun = StepRecord { calls: 0, ..step("e", StepState::Started) };
     for expected in [(1, 0), (0, 1)] {
         let claimed = claim(&f, 1).await.remove(0);
-        f.executor.write_steps(lease_of(&claimed), std::slice::from_ref(&begun)).await.unwrap();
+        f.executor.write_steps(claimed.lease(), std::slice::from_ref(&begun)).await.unwrap();
         assert_eq!(crash(&f).await, expected, "a step that is only begun is nothing done");
     }
     let run = f.mcp.find_run(&Caller::local("test"), run).await.unwrap();
@@ -345,7 +326,7 @@ async fn a_wish_to_cancel_is_seen_at_renewal_and_wins_over_a_retry() {
     pending_runs(&f, 1, json!({})).await;
     let run = claim(&f, 1).await.remove(0);
     assert_eq!(f.mcp.cancel_run(&local, run.id, None).await.unwrap(), Cancelling::Requested);
-    assert!(f.executor.renew_leases(&[lease_of(&run)], LEASE).await.unwrap()[0].cancel_asked);
+    assert!(f.executor.renew_leases(&[run.lease()], LEASE).await.unwrap()[0].cancel_asked);
     let retry = Conclusion {
         verdict: Verdict::RetryAfter { delay: Duration::ZERO, error: StepFailure::new(ErrorKind::Timeout, "too slow") },
         ..succeeded(&run)
@@ -360,7 +341,7 @@ async fn the_journal_keeps_the_order_of_first_writes_and_goes_with_the_run() {
     let (f, _database) = Fixture::fresh().await;
     pending_runs(&f, 1, json!({})).await;
     let run = claim(&f, 1).await.remove(0);
-    let lease = lease_of(&run);
+    let lease = run.lease();
     f.executor.write_steps(lease, &[step("b", StepState::Started)]).await.unwrap();
     f.executor.write_steps(lease, &[step("a", StepState::Succeeded)]).await.unwrap();
     f.executor.write_steps(lease, &[step("b", StepState::Succeeded)]).await.unwrap();
@@ -422,7 +403,7 @@ async fn a_run_that_ends_without_a_timeline_keeps_its_journal_and_a_retry_resume
     ] });
     let run = pending_runs(&f, 1, fields).await[0];
     let claimed = claim(&f, 1).await.remove(0);
-    let lease = lease_of(&claimed);
+    let lease = claimed.lease();
     f.executor.write_steps(lease, &[step("a", StepState::Succeeded), step("b", StepState::Started)]).await.unwrap();
     let seen = f.executor.held_leases().await.unwrap();
     assert_eq!(f.executor.recover_runs(&seen, 1).await.unwrap(), (0, 1));

@@ -9,7 +9,6 @@ use ordinaut_schema::{
 };
 use ordinaut_store::{
     Caller,
-    claims::Lease,
     conclusions::{Conclusion, Written},
     inbound::NewEvent,
     tasks::Inserted,
@@ -57,7 +56,7 @@ async fn a_conclusion_and_a_cancel_that_wait_for_each_other_are_both_done() {
     let mut holding = f.owner.acquire().await.unwrap();
     sqlx::query("select pg_advisory_lock($1)").bind(HELD).execute(&mut *holding).await.unwrap();
     let conclusion = Conclusion {
-        lease: Lease { run: run.id, token: run.lease_token },
+        lease: run.lease(),
         verdict: Verdict::Succeeded { output: Value::Null },
         steps: Vec::new(),
         ran_for: Duration::ZERO,

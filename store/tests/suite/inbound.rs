@@ -9,7 +9,7 @@ use ordinaut_schema::{
 };
 use ordinaut_store::{
     Caller,
-    claims::{ClaimedRun, Lease},
+    claims::ClaimedRun,
     conclusions::Conclusion,
     inbound::NewEvent,
     runs::RunFilter,
@@ -42,7 +42,7 @@ async fn claim(f: &Fixture) -> Vec<ClaimedRun> {
 
 async fn succeed(f: &Fixture, run: &ClaimedRun) {
     let conclusion = Conclusion {
-        lease: Lease { run: run.id, token: run.lease_token },
+        lease: run.lease(),
         verdict: Verdict::Succeeded { output: Value::Null },
         steps: Vec::new(),
         ran_for: Duration::ZERO,

@@ -5,7 +5,6 @@ use std::{num::NonZeroU16, time::Duration};
 use ordinaut_schema::schedule::ScheduleKind;
 use ordinaut_store::{
     Caller, Role, Settings, Store,
-    claims::Lease,
     tasks::Inserted,
     testing::{Fixture, accepted},
 };
@@ -37,8 +36,7 @@ async fn a_lease_is_renewed_while_every_ordinary_connection_waits() {
     }
     f.until_waiting(CONNECTIONS.into()).await;
 
-    let lease = Lease { run, token: claimed.lease_token };
-    let renewed = store.renew_leases(&[lease], LEASE).await.unwrap();
+    let renewed = store.renew_leases(&[claimed.lease()], LEASE).await.unwrap();
     assert_eq!(renewed.iter().map(|it| it.run).collect::<Vec<_>>(), [run]);
     f.until_waiting(CONNECTIONS.into()).await;
 

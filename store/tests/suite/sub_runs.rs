@@ -9,7 +9,7 @@ use ordinaut_schema::{
 };
 use ordinaut_store::{
     Caller, StoreError,
-    claims::{ClaimedRun, Lease},
+    claims::ClaimedRun,
     conclusions::{Conclusion, Written},
     requests::{SubRun, SubRunState},
     runs::RetryFrom,
@@ -91,7 +91,7 @@ impl House {
 }
 
 fn conclusion(run: &ClaimedRun, verdict: Verdict) -> Conclusion {
-    let lease = Lease { run: run.id, token: run.lease_token };
+    let lease = run.lease();
     Conclusion { lease, verdict, steps: Vec::new(), ran_for: Duration::ZERO }
 }
 
