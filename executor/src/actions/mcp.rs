@@ -33,7 +33,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 pub use self::catalogue::SeenTool;
@@ -41,9 +41,9 @@ use self::{
     answer::Called,
     catalogue::Catalogue,
     connection::Connection,
+    file::Looked,
     live::{CallFailure, Live, call_tool},
     pins::Pins,
-    servers::Entry,
 };
 use super::{Action, Answer, StepCall, http::own_limit, tls::tls};
 use crate::operator::Standing;
@@ -52,6 +52,7 @@ mod answer;
 mod catalogue;
 mod child;
 mod connection;
+mod file;
 mod lines;
 mod live;
 mod pins;
@@ -62,7 +63,6 @@ mod servers;
 pub const IDEMPOTENCY_KEY: &str = "io.ordinaut/idempotency-key";
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-const FILE_BYTES: u64 = 1024 * 1024;
 /// How many tools a message names.
 const NAMED: usize = 20;
 
@@ -114,17 +114,6 @@ struct Pool {
     connections: BTreeMap<String, Arc<Connection>>,
     /// Names in the file that cannot be used, and why.
     unusable: BTreeMap<String, String>,
-}
-
-/// What was last read of the file, and when.
-#[derive(Default)]
-struct Looked {
-    at: Option<Instant>,
-    text: Option<String>,
-    /// Said once, not at every look.
-    fault: Option<String>,
-    /// Other servers than before are in the file, and those that are new are not asked for their tools yet.
-    adopted: bool,
 }
 
 /// Performs `<server>.<tool>`.
@@ -267,73 +256,6 @@ impl McpTools {
         }
     }
 
-    /// Reads the file again if the last look is old, or `now`.
-    async fn look(&self, now: bool) {
-        let Some(file) = &self.shared.settings.file else { return };
-        let mut looked = self.looked.lock().await;
-        if !now && looked.at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
-            return;
-        }
-        looked.at = Some(Instant::now());
-        let text = match read(file).await {
-            Ok(text) => text,
-            Err(error) => {
-                let fault = error.to_string();
-                if looked.fault.as_ref() != Some(&fault) {
-                    warn!(path = %file.display(), "the file of MCP servers cannot be read: {fault}");
-                }
-                looked.fault = Some(fault);
-                return;
-            }
-        };
-        looked.fault = None;
-        if looked.text.as_ref() == Some(&text) {
-            return;
-        }
-        match servers::parse(&text) {
-            Ok(entries) => {
-                self.adopt(entries);
-                looked.adopted = true;
-            }
-            // Someone may be in the middle of editing it: what was read before stands.
-            Err(error) => warn!(path = %file.display(), "the file of MCP servers cannot be used: {error}"),
-        }
-        looked.text = Some(text);
-    }
-
-    /// Keeps connections whose entry is unchanged, retires the others.
-    fn adopt(&self, entries: BTreeMap<String, Entry>) {
-        let mut pool = self.lock();
-        let mut previous = std::mem::take(&mut *pool).connections;
-        for (name, entry) in entries {
-            match entry {
-                Entry::Usable(launch) => {
-                    let kept = previous.remove(&name).filter(|connection| {
-                        let is_same = connection.launch == launch;
-                        if !is_same {
-                            connection.retire();
-                            self.shared.catalogue.remove(&name);
-                        }
-                        is_same
-                    });
-                    let connection = kept.unwrap_or_else(|| Connection::new(name.clone(), launch, self.shared.clone()));
-                    pool.connections.insert(name, connection);
-                }
-                Entry::Unusable(reason) => {
-                    warn!(server = %name, "the MCP server `{name}` cannot be used: {reason}");
-                    pool.unusable.insert(name, reason);
-                }
-            }
-        }
-        for (name, connection) in previous {
-            connection.retire();
-            self.shared.catalogue.remove(&name);
-        }
-        // Which servers there are is published, too.
-        self.shared.catalogue.changed();
-        info!(servers = pool.connections.len(), "MCP servers: {:?}", pool.connections.keys().collect::<Vec<_>>());
-    }
-
     /// The live connection, and the tool as its server describes it now, which is what was accepted of it.
     async fn ready(&self, connection: &Arc<Connection>, called: (&str, &str)) -> Result<Ready, StepFailure> {
         let (server, tool) = called;
@@ -391,18 +313,6 @@ fn no_tool(server: &str, tool: &str, listed: &[SeenTool]) -> StepFailure {
     };
     let message = format!("the MCP server `{server}` has no tool `{tool}`; {hint}");
     StepFailure::new(ErrorKind::ClientError, visible(&message))
-}
-
-/// A missing file is an empty one.
-async fn read(file: &PathBuf) -> std::io::Result<String> {
-    match tokio::fs::metadata(file).await {
-        Ok(found) if found.len() > FILE_BYTES => {
-            Err(std::io::Error::other(format!("it is larger than {FILE_BYTES} bytes")))
-        }
-        Ok(_) => tokio::fs::read_to_string(file).await,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error),
-    }
 }
 
 #[async_trait]
