@@ -3,6 +3,8 @@
 //! Nesting and height are bounded, so that neither reading nor evaluating nor dropping a tree can exhaust the stack.
 //! One precedence is ours: `!` negates the whole path after it, where JMESPath's reads `!a.b` as `(!a).b`.
 
+mod projection;
+
 use serde_json::Value;
 
 use super::{
@@ -32,8 +34,6 @@ pub(super) fn parse(text: &str) -> Result<Node, Unreadable> {
     Ok(node)
 }
 
-/// Below this a token ends a projection.
-const PROJECTION_STOP: u8 = 10;
 /// Looser than anything that lengthens a path, tighter than comparisons.
 const NOT_POWER: u8 = 8;
 
@@ -281,71 +281,6 @@ impl Parser {
             .suggest(format!("'{}'", name.replace('\'', "\\'")))),
             _ => Ok(()),
         }
-    }
-
-    fn after_dot(&mut self, binding: u8) -> Result<Node, Unreadable> {
-        match self.peek().clone() {
-            Token::OpenBracket => {
-                self.next += 1;
-                self.list(&Token::CloseBracket).map(Node::List)
-            }
-            // After a dot a word is a field, whatever it means elsewhere.
-            Token::Name(name) if *self.look(1) != Token::OpenParen => {
-                self.next += 1;
-                self.continue_from(Node::Field { name }, binding)
-            }
-            Token::Name(_) | Token::Quoted(_) | Token::Star | Token::OpenBrace => self.expression(binding),
-            Token::Number(number) => {
-                let error = Unreadable::new(self.at(), "an element of a list is written in brackets");
-                Err(error.suggest(format!("[{number}]")))
-            }
-            _ => Err(self.unexpected("a field name should follow the `.`")),
-        }
-    }
-
-    fn continue_from(&mut self, mut left: Node, binding: u8) -> Result<Node, Unreadable> {
-        while binding < power(self.peek()) {
-            left = self.extend(left)?;
-        }
-        Ok(left)
-    }
-
-    fn values_of(&mut self, node: Node) -> Result<Node, Unreadable> {
-        self.project(Node::Values(Box::new(node)), power(&Token::Star))
-    }
-
-    fn flatten_of(&mut self, node: Node) -> Result<Node, Unreadable> {
-        self.project(Node::Flatten(Box::new(node)), power(&Token::Flatten))
-    }
-
-    fn filter_of(&mut self, node: Node) -> Result<Node, Unreadable> {
-        let condition = self.expression(0)?;
-        self.expect(&Token::CloseBracket, "a `]` should end the filter")?;
-        let then = self.each(power(&Token::Filter))?;
-        Ok(Node::Project(Box::new(node), Box::new(Node::When(Box::new(condition), Box::new(then)))))
-    }
-
-    fn project(&mut self, source: Node, binding: u8) -> Result<Node, Unreadable> {
-        Ok(Node::Project(Box::new(source), Box::new(self.each(binding)?)))
-    }
-
-    /// What is done with each element of a projection.
-    fn each(&mut self, binding: u8) -> Result<Node, Unreadable> {
-        self.nesting += 1;
-        if self.nesting > MAX_NESTING {
-            return Err(Unreadable::new(self.at(), "it is nested too deeply"));
-        }
-        let each = match self.peek() {
-            Token::Dot => {
-                self.next += 1;
-                self.after_dot(binding)?
-            }
-            Token::OpenBracket | Token::Filter => self.expression(binding)?,
-            token if power(token) < PROJECTION_STOP => Node::Current,
-            _ => return Err(self.unexpected("`.`, `[` or the end should")),
-        };
-        self.nesting -= 1;
-        Ok(each)
     }
 
     fn opens_index(&self) -> bool {
