@@ -13,7 +13,7 @@ use crate::{Caller, Store, StoreError, View, error::Doing as _, unanswered::With
 
 use super::{
     Standing, TaskFilter, TaskRecord, TaskRef, not_found,
-    row::{StandingRow, TaskRow, read_spec},
+    row::{StandingRow, read_spec},
 };
 
 impl Store {
@@ -170,12 +170,37 @@ pub(super) async fn select_task(
     task: Option<TaskId>,
     title_key: Option<String>,
 ) -> Result<Option<TaskRecord>, StoreError> {
-    sqlx::query_file_as!(TaskRow, "queries/find_task.sql", agent.uuid(), task.map(TaskId::uuid), title_key)
+    let found = sqlx::query_file!("queries/find_task.sql", agent.uuid(), task.map(TaskId::uuid), title_key)
         .fetch_optional(connection)
         .await
-        .doing("find a task")?
-        .map(TaskRecord::try_from)
-        .transpose()
+        .doing("find a task")?;
+    let Some(row) = found else { return Ok(None) };
+    let spec = read_spec(TaskId::from_uuid(row.id), row.definition)?;
+    let standing = StandingRow {
+        id: row.id,
+        agent_id: row.agent_id,
+        title: row.title,
+        state: row.state,
+        revision: row.revision,
+        next_occurrence_at: row.next_occurrence_at,
+        next_due_at: row.next_due_at,
+        last_occurrence_at: row.last_occurrence_at,
+        runs_planned: row.runs_planned,
+        zone_source: row.zone_source,
+        paused_because: row.paused_because,
+        resume_at: row.resume_at,
+        snoozed_until: row.snoozed_until,
+        skip_next: row.skip_next,
+        failures_in_row: row.failures_in_row,
+        stretch_reason: row.stretch_reason,
+        stretch_from: row.stretch_from,
+        stretch_to: row.stretch_to,
+        stretch_count: row.stretch_count,
+        stretch_opened_at: row.stretch_opened_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    };
+    Ok(Some(TaskRecord { standing: standing.try_into()?, spec }))
 }
 
 /// Live titles that somebody who wrote `title` may have meant: a slip of the keys, or a part of the title.

@@ -11,42 +11,15 @@ use sqlx::types::Uuid;
 
 use crate::StoreError;
 
-use super::{Standing, TaskRecord};
+use super::Standing;
 
-/// What `list_tasks.sql` answers.
+/// What `list_tasks.sql` answers; `find_task.sql` has the definition besides.
 pub(super) struct StandingRow {
     pub(super) id: Uuid,
     pub(super) agent_id: Uuid,
     pub(super) title: String,
     pub(super) state: String,
     pub(super) revision: i32,
-    pub(super) next_occurrence_at: Option<jiff_sqlx::Timestamp>,
-    pub(super) next_due_at: Option<jiff_sqlx::Timestamp>,
-    pub(super) last_occurrence_at: Option<jiff_sqlx::Timestamp>,
-    pub(super) runs_planned: i64,
-    pub(super) zone_source: Option<String>,
-    pub(super) paused_because: Option<String>,
-    pub(super) resume_at: Option<jiff_sqlx::Timestamp>,
-    pub(super) snoozed_until: Option<jiff_sqlx::Timestamp>,
-    pub(super) skip_next: i32,
-    pub(super) failures_in_row: i32,
-    pub(super) stretch_reason: Option<String>,
-    pub(super) stretch_from: Option<jiff_sqlx::Timestamp>,
-    pub(super) stretch_to: Option<jiff_sqlx::Timestamp>,
-    pub(super) stretch_count: Option<i32>,
-    pub(super) stretch_opened_at: Option<jiff_sqlx::Timestamp>,
-    pub(super) created_at: jiff_sqlx::Timestamp,
-    pub(super) updated_at: jiff_sqlx::Timestamp,
-}
-
-/// What `find_task.sql` answers: the same, with the definition.
-pub(super) struct TaskRow {
-    pub(super) id: Uuid,
-    pub(super) agent_id: Uuid,
-    pub(super) title: String,
-    pub(super) state: String,
-    pub(super) revision: i32,
-    pub(super) definition: Value,
     pub(super) next_occurrence_at: Option<jiff_sqlx::Timestamp>,
     pub(super) next_due_at: Option<jiff_sqlx::Timestamp>,
     pub(super) last_occurrence_at: Option<jiff_sqlx::Timestamp>,
@@ -105,39 +78,6 @@ impl TryFrom<StandingRow> for Standing {
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
         })
-    }
-}
-
-impl TryFrom<TaskRow> for TaskRecord {
-    type Error = StoreError;
-
-    fn try_from(row: TaskRow) -> Result<Self, StoreError> {
-        let spec = read_spec(TaskId::from_uuid(row.id), row.definition)?;
-        let standing = StandingRow {
-            id: row.id,
-            agent_id: row.agent_id,
-            title: row.title,
-            state: row.state,
-            revision: row.revision,
-            next_occurrence_at: row.next_occurrence_at,
-            next_due_at: row.next_due_at,
-            last_occurrence_at: row.last_occurrence_at,
-            runs_planned: row.runs_planned,
-            zone_source: row.zone_source,
-            paused_because: row.paused_because,
-            resume_at: row.resume_at,
-            snoozed_until: row.snoozed_until,
-            skip_next: row.skip_next,
-            failures_in_row: row.failures_in_row,
-            stretch_reason: row.stretch_reason,
-            stretch_from: row.stretch_from,
-            stretch_to: row.stretch_to,
-            stretch_count: row.stretch_count,
-            stretch_opened_at: row.stretch_opened_at,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        };
-        Ok(Self { standing: standing.try_into()?, spec })
     }
 }
 
