@@ -19,9 +19,9 @@ impl DatabaseClock {
         Self(Arc::new(Mutex::new((now, Instant::now()))))
     }
 
-    /// Corrects the reading; every planning round brings one for nothing.
-    pub fn set(&self, now: Timestamp) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (now, Instant::now());
+    /// Corrects the reading, which was taken at `read_at`; every planning round brings one for nothing.
+    pub fn set(&self, now: Timestamp, read_at: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (now, read_at);
     }
 
     pub fn now(&self) -> Timestamp {

@@ -63,7 +63,7 @@ pub async fn serve(
 async fn round(store: &Store, clock: &DatabaseClock, wake: &Notify, polled: bool) -> Result<Wait, StoreError> {
     if polled {
         let ahead = store.look_ahead().await?;
-        clock.set(ahead.now);
+        clock.set(ahead.now, std::time::Instant::now());
         if ahead.next_due_at.is_none_or(|next| next > ahead.now) {
             let nothing = Planned { next_due_at: ahead.next_due_at, now: Some(ahead.now), ..Planned::default() };
             return Ok(sleep_after(&nothing, BATCH, rand::random()));
@@ -83,8 +83,8 @@ async fn round(store: &Store, clock: &DatabaseClock, wake: &Notify, polled: bool
 }
 
 fn note(planned: &Planned, clock: &DatabaseClock) {
-    if let Some(now) = planned.now {
-        clock.set(now);
+    if let Some((now, read_at)) = planned.now.zip(planned.read_at) {
+        clock.set(now, read_at);
     }
     metrics::get().runs_planned.add(planned.runs.into(), &[]);
     metrics::get().occurrences_skipped.add(planned.skipped.into(), &[]);

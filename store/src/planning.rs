@@ -4,6 +4,8 @@
 
 mod row;
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use ordinaut_schema::{
@@ -47,6 +49,8 @@ pub struct Planned {
     pub next_due_at: Option<Timestamp>,
     /// The database's clock when it was read.
     pub now: Option<Timestamp>,
+    /// When that was, on this process's monotonic clock.
+    pub read_at: Option<Instant>,
 }
 
 /// What runs take that several tasks have in common.
@@ -108,6 +112,8 @@ impl Store {
 }
 
 async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Planned, StoreError> {
+    // The transaction's `now()` is the instant at which it began: just now, and not when it ends.
+    let read_at = Instant::now();
     let at_start = sqlx::query!(
         r#"
         select now() as "now!: jiff_sqlx::Timestamp",
@@ -130,6 +136,7 @@ async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Pl
         woken,
         next_due_at: next_due(tx).await?,
         now: Some(now),
+        read_at: Some(read_at),
     })
 }
 
