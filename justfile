@@ -108,7 +108,7 @@ fuzz target seconds="900":
     @sh scripts/fuzz {{ target }} {{ seconds }}
 
 # `mcp` measures the programs, beside the SDKs that `scripts/clients` drives: both are there before it begins.
-[doc("Measures: all benches, or those named (schedules, mcp, drain, pickup, burst); figures on stdout, tables on stderr")]
+[doc("Measures all, or: schedules mcp drain pickup burst pinned history scale pipelines serve steady; JSON on stdout, tables on stderr")]
 [group("check")]
 [no-exit-message]
 bench *names: packages

@@ -5,13 +5,20 @@
 
 mod burst;
 mod drain;
+mod history;
 mod limit;
 mod mcp;
 mod measure;
 mod pickup;
+mod pinned;
+mod pipelines;
 mod programs;
+mod scale;
 mod scene;
 mod schedules;
+mod serve;
+mod server;
+mod steady;
 mod table;
 
 use std::io::Write as _;
@@ -23,12 +30,18 @@ use measure::Figure;
 /// A bench, and what it measures.
 type Bench = (&'static str, fn() -> anyhow::Result<Vec<Figure>>);
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: &[Bench] = &[
     ("schedules", schedules::run),
     ("mcp", mcp::run),
     ("drain", drain::run),
     ("pickup", pickup::run),
     ("burst", burst::run),
+    ("pinned", pinned::run),
+    ("history", history::run),
+    ("scale", scale::run),
+    ("pipelines", pipelines::run),
+    ("serve", serve::run),
+    ("steady", steady::run),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -40,7 +53,7 @@ fn main() -> anyhow::Result<()> {
         let known: Vec<&str> = BENCHES.iter().map(|(name, _)| *name).collect();
         bail!("there is no bench `{unknown}`; there are: {}", known.join(", "));
     }
-    for (name, bench) in BENCHES {
+    for &(name, bench) in BENCHES {
         if !asked.is_empty() && !asked.iter().any(|it| it == name) {
             continue;
         }

@@ -83,9 +83,9 @@ pub(crate) fn run() -> anyhow::Result<Vec<Figure>> {
             [ours(name, ScheduleKind::Rrule, rule, None, &asked)?.goal(RRULE_GOAL), raw_rrule(name, rule, &asked)?];
         if soon { &mut quick } else { &mut slow }.extend(subjects);
     }
-    let mut figures = interleaved(ROUNDS, quick);
-    figures.extend(interleaved(SLOW_ROUNDS, slow));
-    figures.extend(interleaved(SLOW_ROUNDS, hostile()));
+    let mut figures = interleaved(ROUNDS, quick)?;
+    figures.extend(interleaved(SLOW_ROUNDS, slow)?);
+    figures.extend(interleaved(SLOW_ROUNDS, hostile())?);
     Ok(figures)
 }
 
@@ -197,7 +197,7 @@ fn hostile<'a>() -> Vec<Subject<'a>> {
         longest.as_secs_f64() * 1e9
     };
     let subject = |(case, rule): (&'static str, String)| {
-        Subject::new(case, "ordinaut, longest call", "ns", move || ask(&rule)).goal(HOSTILE_GOAL)
+        Subject::new(case, "ordinaut, longest call", "ns", move || Ok(ask(&rule))).goal(HOSTILE_GOAL)
     };
     rules.into_iter().map(subject).collect()
 }

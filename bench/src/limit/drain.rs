@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 2;
 pub(super) const BATCH: i64 = 500;
 
 /// By ctid, without a durable commit: a claim that is lost is only made again.
-const CLAIM: &str = "
+pub(super) const CLAIM: &str = "
     update due_work
     set state = 'running',
         lease_token = gen_random_uuid(),
@@ -38,14 +38,20 @@ const CLAIM: &str = "
     ))
     returning run_id, lease_token";
 
-const CONCLUDE: &str = "
+/// `$told`: what is written with the history row.
+macro_rules! conclude {
+    ($told:literal) => {
+        concat!(
+            "
     with gone as (
         delete from due_work
         using unnest($1::uuid [], $2::uuid []) as held (run_id, lease_token)
         where due_work.run_id = held.run_id
           and due_work.lease_token = held.lease_token
         returning due_work.*
-    )
+    )",
+            $told,
+            "
     insert into run (
         id, shard, agent_id, task_id, revision, state, trigger, occurrence_key, occurrence_at, root_run_id, cause_depth,
         attempts, failures, crashes, planned_at, started_at, finished_at, output, steps
@@ -53,16 +59,15 @@ const CONCLUDE: &str = "
     select
         run_id, shard, agent_id, task_id, revision, 'succeeded', trigger, occurrence_key, occurrence_at, root_run_id,
         cause_depth, attempt, failures, crashes, planned_at, started_at, clock_timestamp(), '1', $3::jsonb
-    from gone";
+    from gone"
+        )
+    };
+}
 
-const CONCLUDE_AND_TELL: &str = "
-    with gone as (
-        delete from due_work
-        using unnest($1::uuid [], $2::uuid []) as held (run_id, lease_token)
-        where due_work.run_id = held.run_id
-          and due_work.lease_token = held.lease_token
-        returning due_work.*
-    ),
+const CONCLUDE: &str = conclude!("");
+
+const CONCLUDE_AND_TELL: &str = conclude!(
+    ",
     told as (
         insert into outbox (agent_id, task_id, run_id, topic, payload)
         select
@@ -71,18 +76,11 @@ const CONCLUDE_AND_TELL: &str = "
                 'run_id', run_id, 'task_id', task_id, 'state', 'succeeded', 'scheduled_at', occurrence_at, 'error', null
             )
         from gone
-    )
-    insert into run (
-        id, shard, agent_id, task_id, revision, state, trigger, occurrence_key, occurrence_at, root_run_id, cause_depth,
-        attempts, failures, crashes, planned_at, started_at, finished_at, output, steps
-    )
-    select
-        run_id, shard, agent_id, task_id, revision, 'succeeded', trigger, occurrence_key, occurrence_at, root_run_id,
-        cause_depth, attempt, failures, crashes, planned_at, started_at, clock_timestamp(), '1', $3::jsonb
-    from gone";
+    )"
+);
 
 /// The timeline of a run that does nothing, as an executor writes it.
-const STEPS: &str = r#"[{
+pub(crate) const STEPS: &str = r#"[{
     "step": "nothing", "uses": "data.transform", "state": "succeeded", "calls": 1, "input": {"expr": "`1`"}, "output": 1,
     "started_at": "2026-12-01T04:19:16.123456Z", "finished_at": "2026-12-01T04:19:16.123456Z"
 }]"#;

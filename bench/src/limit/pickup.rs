@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use sqlx::{PgPool, postgres::PgListener, types::Uuid};
 
+use super::drain::CLAIM;
+
 const CHANNEL: &str = "limit_due";
 
 const INSERT: &str = "
@@ -19,31 +21,11 @@ const INSERT: &str = "
     )
     select pg_notify($2, run_id::text) from entered";
 
-const CLAIM: &str = "
-    update due_work
-    set state = 'running',
-        lease_token = gen_random_uuid(),
-        lease_owner = $1,
-        lease_expires_at = now() + interval '15 s',
-        attempt = attempt + 1,
-        started_at = now(),
-        claimed_at = now()
-    where ctid = any (array(
-        select ctid
-        from due_work
-        where state = 'pending'
-        order by rank, run_id
-        limit 1
-        for no key update skip locked
-    ))
-    returning run_id, lease_token";
-
 /// How long each of so many takes from before its insert until its claim is answered.
 pub(crate) async fn pickups(owner: &PgPool, count: usize) -> anyhow::Result<Vec<Duration>> {
     let mut listener = PgListener::connect_with(owner).await?;
     listener.listen(CHANNEL).await?;
     let (mut asking, mut claiming) = (owner.acquire().await?, owner.acquire().await?);
-    sqlx::query("set synchronous_commit = off").execute(&mut *claiming).await?;
     let mut took = Vec::with_capacity(count);
     let me = Uuid::now_v7();
     for _ in 0..count {
@@ -53,7 +35,8 @@ pub(crate) async fn pickups(owner: &PgPool, count: usize) -> anyhow::Result<Vec<
         };
         let claim = async {
             listener.recv().await?;
-            let claimed: Vec<(Uuid, Uuid)> = sqlx::query_as(CLAIM).bind(me).fetch_all(&mut *claiming).await?;
+            let claimed: Vec<(Uuid, Uuid)> =
+                sqlx::query_as(CLAIM).bind(me).bind(1_i64).fetch_all(&mut *claiming).await?;
             anyhow::ensure!(claimed.len() == 1, "one run was inserted, and {} were claimed", claimed.len());
             Ok(began.elapsed())
         };
@@ -63,6 +46,5 @@ pub(crate) async fn pickups(owner: &PgPool, count: usize) -> anyhow::Result<Vec<
         // An executor is idle between runs, too.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    sqlx::query("set synchronous_commit = on").execute(&mut *claiming).await?;
     Ok(took)
 }

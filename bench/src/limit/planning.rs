@@ -27,13 +27,13 @@ const PLAN: &str = "
     )
     insert into due_work (
         run_id, shard, agent_id, task_id, revision, state, rank, priority, trigger, occurrence_key, occurrence_at,
-        root_run_id, serial
+        root_run_id, serial, pure
     )
     select
         id, shard, agent_id, task_id, revision, 'pending',
         (extract(epoch from at) * 1000000)::bigint + 4 * 30000000::bigint
         + (row_number() over (partition by agent_id order by id) - 1) * 10000,
-        5, 'schedule', 't:' || to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), at, id, true
+        5, 'schedule', 't:' || to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), at, id, true, true
     from (
         select
             (substr(run_id_floor(next_occurrence_at)::text, 1, 14) || '8' || substr(gen_random_uuid()::text, 16))::uuid as id,

@@ -9,15 +9,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::site::{Change, Server, memory};
-
-fn hello() -> Value {
-    json!({
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": { "name": "ordinaut-bench", "version": "1" },
-    })
-}
+use super::{
+    session::{Session, hello},
+    site::{Change, Server},
+};
+use crate::programs::memory;
 
 /// A server in a process of its own, and its pipes.
 pub(super) struct Stdio {
@@ -120,73 +116,20 @@ impl Drop for Stdio {
     }
 }
 
-/// A session over HTTP.
+/// A session over HTTP, for somebody who waits for each answer.
 pub(super) struct Http {
     runtime: tokio::runtime::Runtime,
-    client: reqwest::Client,
-    url: String,
-    token: Option<String>,
-    session: Option<String>,
-    id: u64,
+    session: Session,
 }
 
 impl Http {
     pub(super) fn connect(server: &Server) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
-        // No connection here is encrypted, but a client will not be made without; set once a process.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client =
-            reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().context("a client")?;
-        let (url, token) = (server.url.clone(), server.token.clone());
-        let mut http = Self { runtime, client, url, token, session: None, id: 0 };
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while let Err(error) = http.request("initialize", &hello()) {
-            if Instant::now() > deadline {
-                return Err(error);
-            }
-            http.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
-        }
-        http.post(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))?;
-        Ok(http)
+        let session = runtime.block_on(Session::begin(&server.url, server.token.as_deref()))?;
+        Ok(Self { runtime, session })
     }
 
     pub(super) fn call(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<()> {
-        let answer = self.request("tools/call", &json!({ "name": tool, "arguments": arguments }))?;
-        if answer.contains("\"result\"") && !answer.contains("\"isError\":true") {
-            Ok(())
-        } else {
-            bail!("{tool}: {answer}")
-        }
-    }
-
-    fn request(&mut self, method: &str, params: &Value) -> anyhow::Result<String> {
-        self.id += 1;
-        self.post(&json!({ "jsonrpc": "2.0", "id": self.id, "method": method, "params": params }))
-    }
-
-    /// The whole body, whichever of both kinds it is: one that carries one answer ends with it.
-    fn post(&mut self, message: &Value) -> anyhow::Result<String> {
-        let mut request = self
-            .client
-            .post(&self.url)
-            .header("accept", "application/json, text/event-stream")
-            .header("content-type", "application/json")
-            .header("mcp-protocol-version", "2025-11-25")
-            .body(message.to_string());
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(session) = &self.session {
-            request = request.header("mcp-session-id", session);
-        }
-        let (session, body) = self.runtime.block_on(async {
-            let response = request.send().await?.error_for_status()?;
-            let session = response.headers().get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-            anyhow::Ok((session, response.text().await?))
-        })?;
-        if session.is_some() {
-            self.session = session;
-        }
-        Ok(body)
+        self.runtime.block_on(self.session.call(tool, arguments))
     }
 }

@@ -15,7 +15,7 @@ use ordinaut_store::{
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::programs::{Running, free_port, programs, tempdir};
+use crate::programs::{Running, free_port, memory, programs, tempdir};
 
 const TASKS: u32 = 10_000;
 const PROGRAMS: [&str; 2] = ["ordinaut-mcp", "ordinaut-executor"];
@@ -245,15 +245,4 @@ fn installed(set: &str) -> anyhow::Result<PathBuf> {
 
 fn target() -> anyhow::Result<PathBuf> {
     Ok(programs(&PROGRAMS)?.parent().context("programs lie in a directory of target/")?.to_path_buf())
-}
-
-/// MiB of a process, as Linux counts it.
-pub(super) fn memory(process: u32, what: &str) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).context("read what it takes")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
-    let kib: f64 = line
-        .and_then(|line| line.split_whitespace().next())
-        .and_then(|number| number.parse().ok())
-        .with_context(|| format!("{what} is not told of process {process}"))?;
-    Ok(kib / 1024.0)
 }
