@@ -139,7 +139,7 @@ impl Store {
             i64::from(suspects.most),
             i64::from(room.ahead)
         );
-        let rows = claimed.fetch_all(&self.pool).within(self, "claim due runs").await?;
+        let rows = claimed.fetch_all(&self.hot).within(self, "claim due runs").await?;
         let mut runs = rows
             .into_iter()
             .map(|row| {

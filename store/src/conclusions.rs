@@ -4,8 +4,13 @@
 //! waits, and its event is in the outbox, all at once or not at all.
 
 mod locks;
+mod plain;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use ordinaut_schema::{
@@ -19,7 +24,10 @@ use sqlx::{
     types::{Json, Uuid},
 };
 
-use self::locks::{Held, lock_counted_tasks, lock_held};
+use self::{
+    locks::{Held, lock_counted_tasks, lock_held},
+    plain::end_plainly,
+};
 use crate::{
     Store,
     admission::admit,
@@ -42,6 +50,13 @@ pub struct Conclusion {
     pub steps: Vec<StepRecord>,
     /// How long this attempt ran.
     pub ran_for: Duration,
+}
+
+impl Conclusion {
+    /// Its run ended well and left nothing behind: batches of only such conclusions are written the short way.
+    pub fn is_plain(&self) -> bool {
+        plain::output_of(self).is_some()
+    }
 }
 
 /// What became of one conclusion.
@@ -88,7 +103,7 @@ impl Store {
     /// The transaction failed as a whole: nothing was written. The caller halves the batch to find the row at fault.
     pub async fn conclude_runs(&self, conclusions: Vec<Conclusion>) -> Result<Vec<Written>, StoreError> {
         let conclusions = Arc::new(conclusions);
-        self.transaction("conclude runs", move |mut tx| async move {
+        self.hot_transaction("conclude runs", move |mut tx| async move {
             let written = conclude(&mut tx, &conclusions).await?;
             Ok((written, tx))
         })
@@ -97,18 +112,48 @@ impl Store {
 }
 
 async fn conclude(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<Vec<Written>, StoreError> {
+    let mut freed = Freed::default();
+    // Not those of a mixed batch: tasks are locked before any run.
+    let over = if conclusions.iter().all(Conclusion::is_plain) {
+        end_plain(tx, conclusions, &mut freed).await?
+    } else {
+        HashMap::new()
+    };
+    let others: Vec<&Conclusion> = conclusions.iter().filter(|it| !over.contains_key(&it.lease)).collect();
+    let held = if others.is_empty() { HashMap::new() } else { conclude_others(tx, &others, &mut freed).await? };
+    admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
+    let is_written = |it: &Conclusion| over.contains_key(&it.lease) || held.contains_key(&it.lease);
+    Ok(conclusions.iter().map(|it| if is_written(it) { Written::Yes } else { Written::LeaseLost }).collect())
+}
+
+/// The short way. Answers which runs went it.
+async fn end_plain(
+    tx: &mut Transaction<'_, Postgres>,
+    conclusions: &[Conclusion],
+    freed: &mut Freed,
+) -> Result<HashMap<Lease, Held>, StoreError> {
+    let over = end_plainly(tx, conclusions).await?;
+    let ended = conclusions.iter().filter_map(|it| over.get(&it.lease));
+    let told: Vec<Told> = ended.map(|run| told_of(&end(run, RunState::Succeeded, None, Value::Null, &[]))).collect();
+    tell(tx, &told).await?;
+    for run in over.values() {
+        freed.add(run);
+    }
+    Ok(over)
+}
+
+/// The long way, which knows every verdict and whatever an end can mean. Answers what it found under its lease.
+async fn conclude_others(
+    tx: &mut Transaction<'_, Postgres>,
+    conclusions: &[&Conclusion],
+    freed: &mut Freed,
+) -> Result<HashMap<Lease, Held>, StoreError> {
     lock_counted_tasks(tx, conclusions).await?;
     let held = lock_held(tx, conclusions).await?;
-    let mut written = Vec::with_capacity(conclusions.len());
     let mut ended = Vec::new();
     let mut put_off = Vec::new();
-    let mut freed = Freed::default();
     for conclusion in conclusions {
-        let Some(run) = held.get(&conclusion.lease) else {
-            written.push(Written::LeaseLost);
-            continue;
-        };
-        written.push(Written::Yes);
+        let Some(run) = held.get(&conclusion.lease) else { continue };
         match last_word(conclusion.verdict.clone(), run.cancel.as_deref()) {
             Verdict::Succeeded { output } => {
                 freed.add(run);
@@ -141,8 +186,7 @@ async fn conclude(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]
         claimable();
     }
     end_runs(tx, &ended).await?;
-    admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
-    Ok(written)
+    Ok(held)
 }
 
 /// What a wish to cancel leaves of a verdict: what is done is done, all else stops here.

@@ -21,6 +21,8 @@ use crate::{
 const TRIES: u32 = 5;
 /// Connections for what must not wait: one, and one more while the first turns out to be dead.
 const URGENT: u32 = 2;
+/// Connections for what is asked for each batch of runs: a claim, and two batches of conclusions on their way.
+const HOT: u32 = 3;
 /// What begins a [`View`](crate::View): the clock and an agent's standing. Planned anew in every view, it took longer than
 /// all else that begins one.
 const PREPARE_VIEW: &str = "
@@ -56,6 +58,12 @@ impl Role {
             Self::Mcp => &[],
             Self::Executor => &[("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")],
         }
+    }
+
+    /// As [`Role::plans`], for the connections of claims and conclusions: nothing is sorted that an index has in order, though
+    /// it be planned while the queue is short.
+    const fn hot_plans() -> [(&'static str, &'static str); 2] {
+        [("enable_bitmapscan", "off"), ("enable_sort", "off")]
     }
 
     /// How long after its last use a connection is taken to be alive, unasked. Each has just been asked when it came
@@ -121,6 +129,10 @@ pub struct Store {
     /// Connections of their own, made when they are first needed, for what keeps leases alive: behind everything that
     /// the runs themselves write it would come too late.
     pub(crate) urgent: PgPool,
+    /// Few connections, for claims and conclusions, made when they are first needed. A backend plans every statement for
+    /// itself and reads what it has to know of each table, a partition of history a day among them; the pool gives
+    /// them out in turn, so that a dozen would each be learning for as long as a queue takes to be drained.
+    pub(crate) hot: PgPool,
     pub(crate) deadline: Duration,
     pub(crate) doubt: Doubt,
     pub(crate) wakeups: Wakeups,
@@ -182,11 +194,13 @@ impl Store {
                 Box::pin(async move { asked.try_out(connection).await })
             });
         let urgent = pools.clone().max_connections(URGENT).connect_lazy_with(options.clone());
+        let hot = pools.clone().max_connections(HOT).connect_lazy_with(options.clone().options(Role::hot_plans()));
         let pool = pools.connect_with(options).await.doing("connect to the database")?;
         let wakeups = Wakeups::new(&pool);
         let store = Self {
             pool,
             urgent,
+            hot,
             deadline: settings.deadline,
             doubt,
             wakeups,
@@ -226,6 +240,7 @@ impl Store {
     /// Closes every connection, waiting for those in use.
     pub async fn close(&self) {
         self.urgent.close().await;
+        self.hot.close().await;
         self.pool.close().await;
     }
 
@@ -248,7 +263,17 @@ impl Store {
         W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
-        self.transact(doing, None, work).await
+        self.transact(&self.pool, doing, None, work).await
+    }
+
+    /// As [`Store::transaction`], on one of the connections for what is asked for each batch of runs.
+    pub(crate) async fn hot_transaction<T, W, F>(&self, doing: &'static str, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
+    {
+        self.transact(&self.hot, doing, None, work).await
     }
 
     /// As [`Store::transaction`], seeing only what `caller`'s agent owns.
@@ -263,7 +288,7 @@ impl Store {
         W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
-        self.transact(doing, Some(begin_as(caller)), work).await
+        self.transact(&self.pool, doing, Some(begin_as(caller)), work).await
     }
 
     /// `None` when it was given up, and dropped where it stood.
@@ -278,15 +303,21 @@ impl Store {
         tokio::time::timeout(self.deadline * GIVEN_UP, self.cut.off(working)).await.ok().flatten()
     }
 
-    async fn transact<T, W, F>(&self, doing: &'static str, begin: Option<String>, work: W) -> Result<T, StoreError>
+    async fn transact<T, W, F>(
+        &self,
+        pool: &PgPool,
+        doing: &'static str,
+        begin: Option<String>,
+        work: W,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: FnOnce(Transaction<'static, Postgres>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<(T, Transaction<'static, Postgres>), StoreError>> + Send,
     {
-        let store = self.clone();
+        let (store, pool) = (self.clone(), pool.clone());
         let apart = tokio::spawn(async move {
-            let working = pin!(again_when_rolled_back(&store.pool, doing, begin.as_deref(), work));
+            let working = pin!(again_when_rolled_back(&pool, doing, begin.as_deref(), work));
             // Dropped before the work, so that its connection is doubted by the time it comes back.
             let unanswered = Unanswered::new(&store.doubt);
             let Some(done) = store.until_given_up(working).await else {

@@ -71,7 +71,6 @@ impl Orders {
     /// # Errors
     /// Why not.
     pub async fn may_start(&self) -> Result<(), Halt> {
-        let mut ends_at = self.ends_at.subscribe();
         loop {
             if self.lost.is_cancelled() {
                 return Err(Halt::Lost);
@@ -82,9 +81,13 @@ impl Orders {
             if self.gate_shut.load(Ordering::Relaxed) {
                 return Err(Halt::Released);
             }
-            let end = *ends_at.borrow_and_update();
+            let end = self.ends_at();
             if end.saturating_duration_since(Instant::now()) > self.lease / 5 {
                 return Ok(());
+            }
+            let mut ends_at = self.ends_at.subscribe();
+            if *ends_at.borrow_and_update() != end {
+                continue;
             }
             tokio::select! {
                 () = self.lost.cancelled() => return Err(Halt::Lost),

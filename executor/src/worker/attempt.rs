@@ -84,8 +84,9 @@ struct Prepared {
 async fn until_told<T>(crew: &Crew, orders: &Orders, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
     tokio::select! {
         biased;
-        () = orders.lease_over() => Err(Halt::Lost),
+        // First: what only computes is done at the first look, and then nobody has to watch the clock for it.
         done = work => done,
+        () = orders.lease_over() => Err(Halt::Lost),
         () = crew.abort.cancelled() => Err(Halt::Released),
     }
 }

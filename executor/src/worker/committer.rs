@@ -1,5 +1,8 @@
 //! Conclusions, gathered: whatever finished while the previous commit was in flight is the next one.
 //!
+//! Plain ones, which the store writes in one statement, keep apart from the others. Two batches of them are on their way
+//! at once: while one is being written, the next is being sent.
+//!
 //! Never by a timer: a lone conclusion is written at once. A batch that PostgreSQL refuses is halved until the
 //! conclusion at fault stands alone; that run fails with what PostgreSQL said, the others are untouched.
 
@@ -13,7 +16,7 @@ use ordinaut_store::{
     faults,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     time::Instant,
 };
 use tracing::{error, warn};
@@ -48,7 +51,16 @@ impl Ledger for Store {
 
 /// Hands conclusions to [`commit`]. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Committer(mpsc::Sender<Item>);
+pub(crate) struct Committer {
+    plain: mpsc::Sender<Item>,
+    others: mpsc::Sender<Item>,
+}
+
+/// What [`commit`] takes conclusions from.
+pub(crate) struct Lanes {
+    plain: Lane,
+    others: Lane,
+}
 
 /// A conclusion on its way.
 #[derive(Debug)]
@@ -60,16 +72,17 @@ pub(crate) struct Item {
 }
 
 impl Committer {
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<Item>) {
-        let (sender, receiver) = mpsc::channel(2 * ROWS);
-        (Self(sender), receiver)
+    pub(crate) fn channel() -> (Self, Lanes) {
+        let [(plain, plain_items), (others, other_items)] = [(); 2].map(|()| mpsc::channel(2 * ROWS));
+        (Self { plain, others }, Lanes { plain: Lane::new(plain_items), others: Lane::new(other_items) })
     }
 
     /// Writes a conclusion, or finds that the lease is not ours any more.
     pub(crate) async fn conclude(&self, conclusion: Conclusion, bytes: usize, orders: &Orders) -> Written {
         let (answer, written) = oneshot::channel();
         let item = Item { conclusion, bytes, orders: orders.clone(), answer };
-        if self.0.send(item).await.is_err() {
+        let lane = if item.conclusion.is_plain() { &self.plain } else { &self.others };
+        if lane.send(item).await.is_err() {
             // The committer outlives every attempt; should it not, the lease ends and another executor takes over.
             return Written::LeaseLost;
         }
@@ -78,15 +91,37 @@ impl Committer {
 }
 
 /// Commits until every [`Committer`] is gone.
-pub(crate) async fn commit(ledger: &dyn Ledger, mut items: mpsc::Receiver<Item>) {
-    let mut next: Option<Item> = None;
-    loop {
+pub(crate) async fn commit(ledger: &dyn Ledger, lanes: Lanes) {
+    tokio::join!(lanes.plain.commit(ledger), lanes.plain.commit(ledger), lanes.others.commit(ledger));
+}
+
+/// Conclusions of one kind. Several may commit from it.
+struct Lane(Mutex<Waiting>);
+
+struct Waiting {
+    items: mpsc::Receiver<Item>,
+    /// Taken, and too large for the batch that it was taken for.
+    next: Option<Item>,
+}
+
+impl Lane {
+    fn new(items: mpsc::Receiver<Item>) -> Self {
+        Self(Mutex::new(Waiting { items, next: None }))
+    }
+
+    async fn commit(&self, ledger: &dyn Ledger) {
+        while let Some(batch) = self.next_batch().await {
+            commit_batch(ledger, batch).await;
+        }
+    }
+
+    /// Whoever comes while another waits for the first conclusion waits for the second.
+    async fn next_batch(&self) -> Option<Vec<Item>> {
+        let mut waiting = self.0.lock().await;
+        let Waiting { items, next } = &mut *waiting;
         let first = match next.take() {
             Some(item) => item,
-            None => match items.recv().await {
-                Some(item) => item,
-                None => return,
-            },
+            None => items.recv().await?,
         };
         let mut bytes = first.bytes;
         let mut batch = vec![first];
@@ -94,12 +129,12 @@ pub(crate) async fn commit(ledger: &dyn Ledger, mut items: mpsc::Receiver<Item>)
             let Ok(item) = items.try_recv() else { break };
             bytes += item.bytes;
             if bytes > BYTES {
-                next = Some(item);
+                *next = Some(item);
                 break;
             }
             batch.push(item);
         }
-        commit_batch(ledger, batch).await;
+        Some(batch)
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) async fn admit(
     tasks: &[Uuid],
     keys: &BTreeSet<(AgentId, String)>,
 ) -> Result<u32, StoreError> {
+    if tasks.is_empty() && keys.is_empty() {
+        return Ok(0);
+    }
     let candidates = blocked_runs(tx, tasks, keys).await?;
     if candidates.is_empty() {
         return Ok(0);

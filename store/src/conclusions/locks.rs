@@ -30,7 +30,7 @@ pub(super) struct Held {
 /// Locks the tasks whose failures in a row will change, before any run: tasks come first in every lock order.
 pub(super) async fn lock_counted_tasks(
     tx: &mut Transaction<'_, Postgres>,
-    conclusions: &[Conclusion],
+    conclusions: &[&Conclusion],
 ) -> Result<(), StoreError> {
     let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
     let failed = conclusions.iter().filter(|it| matches!(it.verdict, Verdict::Failed { .. }));
@@ -64,7 +64,7 @@ pub(super) async fn lock_counted_tasks(
 /// those holds it while it comes for these. Answers with the rows under the lease that they are under, if any.
 pub(super) async fn lock_held(
     tx: &mut Transaction<'_, Postgres>,
-    conclusions: &[Conclusion],
+    conclusions: &[&Conclusion],
 ) -> Result<HashMap<Lease, Held>, StoreError> {
     let runs: Vec<Uuid> = conclusions.iter().map(|it| it.lease.run.uuid()).collect();
     let rows = sqlx::query!(

@@ -124,7 +124,7 @@ impl Scene {
 
     /// Whoever gets the connection next is answered what it asks, in no transaction of somebody else's.
     async fn connection_is_in_order(&self, told: &str) {
-        for pool in [&self.one.pool, &self.one.urgent] {
+        for pool in [&self.one.pool, &self.one.urgent, &self.one.hot] {
             let question = rand::random::<u32>();
             // A message by itself: in a transaction that was begun before, `now()` is an earlier instant.
             let alone = format!("select now() = statement_timestamp() as alone, {question}::bigint as echo");

@@ -17,7 +17,6 @@ use ordinaut_store::{
     tasks::Inserted,
     testing::{Database, Fixture, accepted_with},
 };
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,7 +28,7 @@ use crate::{
     progress::Progress,
     worker::{
         Claiming, Places, Settings,
-        committer::{Committer, Item, Ledger, commit},
+        committer::{Committer, Lanes, Ledger, commit},
         free,
         lease::Leases,
         revisions::Revisions,
@@ -41,7 +40,7 @@ const LEASE: Duration = Duration::from_mins(1);
 /// A crew over a database of its own, whose conclusions nobody has begun to write.
 struct Scene {
     crew: Arc<Crew>,
-    items: mpsc::Receiver<Item>,
+    items: Lanes,
     f: Fixture,
     local: Caller,
     _database: Database,
