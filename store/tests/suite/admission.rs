@@ -34,7 +34,7 @@ async fn claim(f: &Fixture) -> Vec<ClaimedRun> {
 
 /// Claims as soon as there is something: admission that met a lock looks again after its commit.
 async fn claim_next(f: &Fixture) -> Vec<ClaimedRun> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let claimed = claim(f).await;
         if !claimed.is_empty() || Instant::now() > deadline {

@@ -43,7 +43,7 @@ async fn read(fixture: &Fixture, after: Position, enough: usize) -> Vec<OutboxEv
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the events within 60 s")
+    tokio::time::timeout(Duration::from_mins(1), wait).await.expect("the events within 60 s")
 }
 
 fn bodies(events: &[OutboxEvent]) -> Vec<&str> {

@@ -535,7 +535,7 @@ async fn cancelling_a_task_gives_its_key_to_the_next_that_waits() {
     fixture.mcp.cancel_task(&me(), runs[0].0).await.unwrap();
     assert_eq!(state(runs[0].1).await, RunState::Cancelled);
     // Admission that met a lock looks again after its commit.
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while state(runs[1].1).await != RunState::Pending {
         assert!(Instant::now() < deadline, "the key is free, and the next run still waits for it");
         sleep(Duration::from_millis(10)).await;
@@ -548,7 +548,7 @@ async fn a_new_task_wakes_the_executors() {
     let (fixture, _database) = Fixture::fresh().await;
     let mut listener = fixture.executor.listen().await.unwrap();
     let kept = hourly(&fixture, "Soon").await;
-    let heard = listener.next(Duration::from_secs(60)).await.expect("a hint within 60 s");
+    let heard = listener.next(Duration::from_mins(1)).await.expect("a hint within 60 s");
     assert!(heard <= Hint::Due(kept.next_due_at.unwrap()));
     fixture.executor.find_task(&me(), &TaskRef::Id(kept.id)).await.unwrap();
 }
