@@ -33,9 +33,9 @@ impl Scene {
                     from (
                         select
                             numbered.agent_id, numbered.id as task_id,
-                            date_trunc('day', now()) - interval '{ago} days' + n * interval '1 day' / {each} as at
-                        from generate_series(0, {each} - 1) as n
-                        join numbered on numbered.n = n % {tasks}
+                            date_trunc('day', now()) - interval '{ago} days' + place * interval '1 day' / {each} as at
+                        from generate_series(0, {each} - 1) as place
+                        join numbered on numbered.n = place % {tasks}
                     ) as placed
                 ) as named;
                 reset synchronous_commit
