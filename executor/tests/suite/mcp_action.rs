@@ -133,7 +133,7 @@ async fn run(tools: &McpTools, uses: &str, input: Value) -> Result<Value, StepFa
 
 /// Waits until `condition` holds, with a deadline.
 async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    tokio::time::timeout(Duration::from_secs(60), async {
+    tokio::time::timeout(Duration::from_mins(1), async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

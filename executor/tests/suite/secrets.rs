@@ -281,7 +281,7 @@ async fn a_secret_that_is_set_anew_reaches_a_running_server_and_calls_in_hand_ar
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), looked).await.unwrap_or_else(|_| panic!("never came: {what}"))
+        tokio::time::timeout(Duration::from_mins(1), looked).await.unwrap_or_else(|_| panic!("never came: {what}"))
     };
 
     let before = look().await["process"].clone();
@@ -299,7 +299,7 @@ async fn a_secret_that_is_set_anew_reaches_a_running_server_and_calls_in_hand_ar
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the old one ends after its last call");
+        tokio::time::timeout(Duration::from_mins(1), gone).await.expect("the old one ends after its last call");
         stop.cancel();
     });
     assert_eq!(ended.unwrap_err().kind, ErrorKind::Cancelled);
