@@ -140,7 +140,10 @@ async fn no_hot_statement_reads_the_whole_queue() {
     // Planned when all was empty, and not planned anew: no statistics have come since.
     all_read_few(early, "planned early").await;
     // Not the gates: nothing is written there, so nothing ever counts them.
-    sqlx::raw_sql("vacuum analyze task, task_revision, due_work, step_journal, outbox").execute(&f.owner).await.unwrap();
+    sqlx::raw_sql("vacuum analyze task, task_revision, due_work, step_journal, outbox")
+        .execute(&f.owner)
+        .await
+        .unwrap();
     all_read_few([connection(&f, 1).await, connection(&f, 2).await], "planned late").await;
 }
 
