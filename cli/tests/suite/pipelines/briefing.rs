@@ -139,7 +139,7 @@ async fn a_briefing_killed_at_each_of_its_steps_makes_every_call_once_or_under_i
     configure(&lab, &world.stand_ins, SERVERS, &more);
     let allowed = ("ORDINAUT_HTTP_ALLOW".into(), world.stand_ins.address.to_string().into());
     // Long enough that it outlives what is done before the kill.
-    let victim = lab.executor_with("victim", &[allowed.clone(), ("ORDINAUT_LEASE".into(), "8s".into())]);
+    let victim = lab.executor_with("victim", &[allowed.clone(), ("ORDINAUT_LEASE".into(), "20s".into())]);
     offered(&lab, SERVERS).await;
 
     let mut variants = Vec::new();
