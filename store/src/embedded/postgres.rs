@@ -312,6 +312,7 @@ full_page_writes = {safe}
 synchronous_commit = {safe}
 
 max_connections = 100
+track_activity_query_size = 8kB
 shared_buffers = 128MB
 work_mem = 8MB
 maintenance_work_mem = 64MB
