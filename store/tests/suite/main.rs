@@ -17,6 +17,7 @@ mod inbox;
 mod migrations;
 mod operator;
 mod outbox;
+mod plain_ends;
 mod planning;
 mod plans;
 mod policies;
