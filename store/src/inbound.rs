@@ -336,34 +336,42 @@ async fn lock_listeners(tx: &mut Transaction<'_, Postgres>, cause: &Cause<'_>) -
     .fetch_all(&mut **tx)
     .await
     .doing("look for tasks that listen")?;
+    let listens = |to: &str| TopicPattern::parse(to).is_ok_and(|pattern| pattern.matches(cause.topic));
     let matching: Vec<Uuid> = candidates
         .into_iter()
         .filter(|task| cause.deaf.map(TaskId::uuid) != Some(task.id))
-        .filter(|task| TopicPattern::parse(&task.topic).is_ok_and(|pattern| pattern.matches(cause.topic)))
+        .filter(|task| listens(&task.topic))
         .map(|task| task.id)
         .collect();
     if matching.is_empty() {
         return Ok(Vec::new());
     }
+    sqlx::query!("select from task where id = any ($1) order by id for no key update", &matching)
+        .fetch_all(&mut **tx)
+        .await
+        .doing("lock tasks that listen")?;
+    // A statement of its own: an edit that the lock waited for has a definition that the one above does not see.
     let rows = sqlx::query!(
         r#"
-        select task.id, task.shard, task.agent_id, task.revision, task.title, task.state, task_revision.definition,
+        select task.id, task.shard, task.agent_id, task.revision, task.title, task.state, task.topic as "topic!",
+            task_revision.definition,
             exists (select from agent_budget where agent_id = task.agent_id) as "has_budget!"
         from task
         join task_revision on task_revision.task_id = task.id and task_revision.revision = task.revision
         where task.id = any ($1)
+          and task.schedule_kind = 'event'
           and task.state in ('active', 'paused')
         order by task.id
-        for no key update of task
         "#,
         &matching
     )
     .fetch_all(&mut **tx)
     .await
-    .doing("lock tasks that listen")?;
+    .doing("read tasks that listen")?;
     // A definition that a newer program wrote is that program's to run: it must not keep others from being concluded.
     Ok(rows
         .into_iter()
+        .filter(|row| listens(&row.topic))
         .filter_map(|row| {
             let state = TaskState::from_text(&row.state)?;
             let spec = TaskSpec::from_stored(row.definition)

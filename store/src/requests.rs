@@ -238,6 +238,15 @@ async fn answer(
 }
 
 async fn lock_task(tx: &mut Transaction<'_, Postgres>, caller: &Caller, task: TaskId) -> Result<Asked, StoreError> {
+    sqlx::query!(
+        "select from task where id = $1 and agent_id = $2 for no key update",
+        task.uuid(),
+        caller.agent.uuid()
+    )
+    .fetch_optional(&mut **tx)
+    .await
+    .doing("lock a task")?;
+    // A statement of its own: an edit that the lock waited for has a definition that the one above does not see.
     let row = sqlx::query!(
         r#"
         select task.id, task.shard, task.agent_id, task.revision, task.state, task_revision.definition,
@@ -246,14 +255,13 @@ async fn lock_task(tx: &mut Transaction<'_, Postgres>, caller: &Caller, task: Ta
         join task_revision on task_revision.task_id = task.id and task_revision.revision = task.revision
         where task.id = $1
           and task.agent_id = $2
-        for no key update of task
         "#,
         task.uuid(),
         caller.agent.uuid()
     )
     .fetch_optional(&mut **tx)
     .await
-    .doing("lock a task")?
+    .doing("read a locked task")?
     .ok_or_else(|| StoreError::TaskNotFound { task: task.to_string(), near: Vec::new() })?;
     // After the task, before anything else that is waited for.
     let agents = BTreeSet::from_iter(row.has_budget.then_some(caller.agent));

@@ -14,8 +14,7 @@ use ordinaut_schema::{
     time::Zone,
 };
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgPool};
-
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use tokio::time::{Instant, sleep};
 
 use super::{Database, database};
@@ -160,6 +159,30 @@ impl Fixture {
             assert!(Instant::now() < deadline, "{waiting} sessions wait for a lock, not {sessions}");
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// The middle of an edit: a task's next revision, not committed.
+    ///
+    /// # Panics
+    /// The database is gone, or the task.
+    pub async fn edit(&self, task: TaskId) -> Transaction<'static, Postgres> {
+        let mut tx = self.owner.begin().await.expect("the owner begins");
+        sqlx::query(
+            "
+            with edited as (
+                update task set revision = revision + 1 where id = $1 returning id, revision
+            )
+            insert into task_revision (task_id, revision, agent_id, definition, created_by)
+            select id, edited.revision, agent_id, definition, created_by
+            from edited
+            join task_revision on task_id = id and task_revision.revision = edited.revision - 1
+            ",
+        )
+        .bind(task.uuid())
+        .execute(&mut *tx)
+        .await
+        .expect("the owner edits the task");
+        tx
     }
 
     /// Holds every task of an agent's, so that whoever would change one waits.

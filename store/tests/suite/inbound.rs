@@ -70,6 +70,20 @@ async fn the_same_event_twice_causes_one_run_also_after_it_ended() {
 }
 
 #[tokio::test]
+async fn an_event_reaches_a_task_that_is_being_edited() {
+    let (f, _database) = Fixture::fresh().await;
+    let task = listening(&f, "mail", "ping", json!({})).await;
+    let edit = f.edit(task).await;
+    let store = f.mcp.clone();
+    let publishing =
+        tokio::spawn(async move { store.publish_event(&Caller::local("test"), event("1", "ping", Value::Null)).await });
+    f.until_waiting(1).await;
+    edit.commit().await.unwrap();
+    assert_eq!(publishing.await.unwrap().unwrap().runs.len(), 1);
+    assert_eq!(claim(&f).await.remove(0).revision, 2);
+}
+
+#[tokio::test]
 async fn an_event_reaches_only_its_own_agents_tasks() {
     let (f, _database) = Fixture::fresh().await;
     let other = f.agent("other").await.unwrap();

@@ -40,6 +40,19 @@ async fn the_same_request_id_many_times_at_once_plans_one_run() {
 }
 
 #[tokio::test]
+async fn a_task_that_is_being_edited_runs_as_it_is_then() {
+    let (f, _database) = Fixture::fresh().await;
+    let task = keep(&f, "edited", (ScheduleKind::Manual, ""), json!({})).await;
+    let edit = f.edit(task).await;
+    let store = f.mcp.clone();
+    let asking = tokio::spawn(async move { store.run_now(&me(), task, "1", None).await });
+    f.until_waiting(1).await;
+    edit.commit().await.unwrap();
+    let run = asking.await.unwrap().unwrap().run;
+    assert_eq!(f.mcp.find_run(&me(), run).await.unwrap().revision, 2);
+}
+
+#[tokio::test]
 async fn a_request_id_of_another_tasks_run_is_refused() {
     let (f, _database) = Fixture::fresh().await;
     let one = keep(&f, "one", (ScheduleKind::Manual, ""), json!({})).await;
