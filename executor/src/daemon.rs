@@ -57,7 +57,9 @@ use crate::{
     health, hints, operator,
     pipeline::Surroundings,
     progress::Progress,
-    recovery, scheduler,
+    recovery,
+    revisions::Revisions,
+    scheduler,
     telemetry::Exposition,
     tools, worker,
 };
@@ -219,6 +221,7 @@ impl Daemon {
         if let Err(error) = store.make_partitions().await {
             warn!(error = &error as &dyn std::error::Error, "could not make partitions; trying again later");
         }
+        let revisions = Arc::new(Revisions::default());
         let (wake, hinted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let listener = bind(config.executor.listen).await?;
         info!("health and metrics on http://{}", listener.local_addr()?);
@@ -263,8 +266,23 @@ impl Daemon {
         self.supports.spawn(health::serve(listener, store.clone(), exposition, drain.clone(), stop.clone()));
         self.supports.spawn(watch.serve(stop.clone()));
         self.supports.spawn(tools::serve(tools, standing, stop));
-        self.services.spawn(worker::serve(store.clone(), around, settings, wake.clone(), drain.clone(), abort));
-        self.services.spawn(scheduler::serve(store.clone(), clock, wake.clone(), hinted.clone(), drain.clone()));
+        self.services.spawn(worker::serve(
+            store.clone(),
+            around,
+            revisions.clone(),
+            settings,
+            wake.clone(),
+            drain.clone(),
+            abort,
+        ));
+        self.services.spawn(scheduler::serve(
+            store.clone(),
+            clock,
+            revisions,
+            wake.clone(),
+            hinted.clone(),
+            drain.clone(),
+        ));
         self.services.spawn(hints::serve(store.clone(), hinted, wake.clone(), drain.clone()));
         self.services.spawn(escalation::serve(store.clone(), notify, drain.clone()));
         self.services.spawn(recovery::serve(store, recovery, wake, drain));

@@ -7,6 +7,7 @@
 //! - [`operator`]: what the operator configured, read again when it changes
 //! - [`actions`]: what a step may do to the world, one file each
 //! - [`pipeline`]: the engine: walks a pipeline from its journal
+//! - `revisions`: definitions that were read before
 //! - [`worker`]: claims runs and carries each through one attempt
 //! - its siblings: [`scheduler`] and [`hints`] (what is due, and when to look), [`recovery`] (of executors that are
 //!   gone), [`escalation`] (of messages nobody reads), [`events`] (to and from Redis), [`tools`] (what MCP servers offer), [`telemetry`], [`health`]
@@ -25,6 +26,7 @@ pub mod operator;
 pub mod pipeline;
 pub mod progress;
 pub mod recovery;
+mod revisions;
 pub mod scheduler;
 pub mod telemetry;
 pub mod tools;

@@ -36,15 +36,13 @@ use self::{
     ahead::Pace,
     committer::{Committer, Ledger},
     lease::Leases,
-    revisions::Revisions,
 };
-use crate::{metrics, pipeline::Surroundings, traces};
+use crate::{metrics, pipeline::Surroundings, revisions::Revisions, traces};
 
 mod ahead;
 mod attempt;
 mod committer;
 mod lease;
-mod revisions;
 mod verdict;
 
 pub(crate) use verdict::chain;
@@ -76,7 +74,7 @@ pub struct Settings {
 pub(crate) struct Crew {
     store: Store,
     leases: Leases,
-    revisions: Revisions,
+    revisions: Arc<Revisions>,
     committer: Committer,
     around: Surroundings,
     abort: CancellationToken,
@@ -85,27 +83,27 @@ pub(crate) struct Crew {
 }
 
 /// Works until `drain`; then finishes what is in hand, or gives it back on `abort`.
-pub async fn serve(
+pub(crate) async fn serve(
     store: Store,
     around: Surroundings,
+    revisions: Arc<Revisions>,
     settings: Settings,
     wake: Arc<Notify>,
     drain: CancellationToken,
     abort: CancellationToken,
 ) -> anyhow::Result<()> {
     let ledger = store.clone();
-    serve_with(ledger, store, around, settings, wake, drain, abort).await
+    serve_with(ledger, store, (around, revisions), settings, wake, (drain, abort)).await
 }
 
 /// As [`serve`]; conclusions are written to `ledger`.
 async fn serve_with(
     ledger: impl Ledger + 'static,
     store: Store,
-    around: Surroundings,
+    (around, revisions): (Surroundings, Arc<Revisions>),
     settings: Settings,
     wake: Arc<Notify>,
-    drain: CancellationToken,
-    abort: CancellationToken,
+    (drain, abort): (CancellationToken, CancellationToken),
 ) -> anyhow::Result<()> {
     let (committer, conclusions) = Committer::channel();
     let leases = Leases::new(settings.lease);
@@ -114,7 +112,7 @@ async fn serve_with(
     let crew = Arc::new(Crew {
         store: store.clone(),
         leases: leases.clone(),
-        revisions: Revisions::default(),
+        revisions,
         committer,
         around,
         abort: abort.clone(),
@@ -429,7 +427,14 @@ mod tests {
             max_crashes: 3,
         };
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
-        let working = serve_with(Broken, store.clone(), around, settings, Arc::default(), drain.clone(), abort);
+        let working = serve_with(
+            Broken,
+            store.clone(),
+            (around, Arc::default()),
+            settings,
+            Arc::default(),
+            (drain.clone(), abort),
+        );
         let ended = timeout(Duration::from_mins(1), working).await.expect("nobody asked it to go on");
         let ended = ended.expect_err("its committer broke down");
         assert!(format!("{ended:#}").contains("broke down"), "{ended:#}");

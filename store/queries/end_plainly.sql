@@ -1,7 +1,9 @@
 -- Ends well whichever of these runs mean nothing for others: one element a run in each array, in id order, so that
--- whoever else locks several waits for them in that order. $1 run, $2 lease token, $3 output, $4 steps.
+-- whoever else locks several waits for them in that order. $1 run, $2 lease token, $3 output, $4 steps;
+-- $5 topic of all.
 -- Left alone, for the long way, are runs that another run waits for, runs of a task whose row of failures ends with them, and
--- runs of an agent with tasks that listen to events. Their journal goes; answers what there is to tell of, in no order.
+-- runs of an agent with tasks that listen to events. Their journal goes, they are told of, and the answer is what they held,
+-- in no order.
 with given as (
     select *
     from unnest($1::uuid [], $2::uuid [], $3::jsonb [], $4::jsonb []) as g (run_id, lease_token, output, steps)
@@ -35,6 +37,25 @@ unjournaled as (
     where step_journal.run_id = gone.run_id
 ),
 
+told as (
+    insert into outbox (agent_id, task_id, run_id, topic, cause_depth, payload)
+    select
+        gone.agent_id,
+        gone.task_id,
+        gone.run_id,
+        $5,
+        gone.cause_depth,
+        jsonb_build_object(
+            'run_id', gone.run_id,
+            'task_id', gone.task_id,
+            'state', 'succeeded',
+            'scheduled_at',
+            rtrim(rtrim(to_char(gone.occurrence_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '0'), '.') || 'Z',
+            'error', null
+        )
+    from gone
+),
+
 kept as (
     insert into run (
         id, shard, agent_id, task_id, revision, state, trigger, occurrence_key, occurrence_at, root_run_id, retry_of,
@@ -53,8 +74,6 @@ select
     gone.lease_token as "lease_token!",
     gone.agent_id,
     gone.task_id,
-    gone.occurrence_at as "occurrence_at: jiff_sqlx::Timestamp",
-    gone.cause_depth,
     gone.serial,
     gone.concurrency_key
 from gone

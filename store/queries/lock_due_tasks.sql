@@ -29,6 +29,8 @@ select
     due.stretch_to as "stretch_to: jiff_sqlx::Timestamp",
     due.stretch_count,
     due.stretch_opened_at as "stretch_opened_at: jiff_sqlx::Timestamp",
-    task_revision.definition as "definition!"
+    task_revision.definition as "definition!",
+    exists (select from agent_budget where agent_budget.agent_id = due.agent_id) as "has_budget!",
+    now() as "now!: jiff_sqlx::Timestamp"
 from due
 join task_revision on task_revision.task_id = due.id and task_revision.revision = due.revision

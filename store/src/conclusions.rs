@@ -7,7 +7,7 @@ mod locks;
 mod plain;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -113,33 +113,19 @@ impl Store {
 
 async fn conclude(tx: &mut Transaction<'_, Postgres>, conclusions: &[Conclusion]) -> Result<Vec<Written>, StoreError> {
     let mut freed = Freed::default();
+    let mut over = HashSet::new();
     // Not those of a mixed batch: tasks are locked before any run.
-    let over = if conclusions.iter().all(Conclusion::is_plain) {
-        end_plain(tx, conclusions, &mut freed).await?
-    } else {
-        HashMap::new()
-    };
-    let others: Vec<&Conclusion> = conclusions.iter().filter(|it| !over.contains_key(&it.lease)).collect();
+    if conclusions.iter().all(Conclusion::is_plain) {
+        for run in end_plainly(tx, conclusions).await? {
+            over.insert(run.lease);
+            freed.add((run.agent, run.task), run.serial, run.concurrency_key);
+        }
+    }
+    let others: Vec<&Conclusion> = conclusions.iter().filter(|it| !over.contains(&it.lease)).collect();
     let held = if others.is_empty() { HashMap::new() } else { conclude_others(tx, &others, &mut freed).await? };
     admit(tx, &freed.tasks.into_iter().collect::<Vec<_>>(), &freed.keys).await?;
-    let is_written = |it: &Conclusion| over.contains_key(&it.lease) || held.contains_key(&it.lease);
+    let is_written = |it: &Conclusion| over.contains(&it.lease) || held.contains_key(&it.lease);
     Ok(conclusions.iter().map(|it| if is_written(it) { Written::Yes } else { Written::LeaseLost }).collect())
-}
-
-/// The short way. Answers which runs went it.
-async fn end_plain(
-    tx: &mut Transaction<'_, Postgres>,
-    conclusions: &[Conclusion],
-    freed: &mut Freed,
-) -> Result<HashMap<Lease, Held>, StoreError> {
-    let over = end_plainly(tx, conclusions).await?;
-    let ended = conclusions.iter().filter_map(|it| over.get(&it.lease));
-    let told: Vec<Told> = ended.map(|run| told_of(&end(run, RunState::Succeeded, None, Value::Null, &[]))).collect();
-    tell(tx, &told).await?;
-    for run in over.values() {
-        freed.add(run);
-    }
-    Ok(over)
 }
 
 /// The long way, which knows every verdict and whatever an end can mean. Answers what it found under its lease.
@@ -154,26 +140,25 @@ async fn conclude_others(
     let mut put_off = Vec::new();
     for conclusion in conclusions {
         let Some(run) = held.get(&conclusion.lease) else { continue };
-        match last_word(conclusion.verdict.clone(), run.cancel.as_deref()) {
+        let verdict = last_word(conclusion.verdict.clone(), run.cancel.as_deref());
+        if !matches!(verdict, Verdict::Released) {
+            freed.add((run.agent, run.task), run.serial, run.concurrency_key.clone());
+        }
+        match verdict {
             Verdict::Succeeded { output } => {
-                freed.add(run);
                 ended.push(end(run, RunState::Succeeded, None, output, &conclusion.steps));
             }
             Verdict::Failed { error } => {
-                freed.add(run);
                 ended.push(end(run, RunState::Failed, Some(error), Value::Null, &conclusion.steps));
             }
             Verdict::Cancelled { reason } => {
-                freed.add(run);
                 let error = StepFailure::new(ErrorKind::Cancelled, reason);
                 ended.push(end(run, RunState::Cancelled, Some(error), Value::Null, &conclusion.steps));
             }
             Verdict::RetryAfter { delay, error } => {
-                freed.add(run);
                 put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, until: Resumes::After(delay, error) });
             }
             Verdict::Parked { until } => {
-                freed.add(run);
                 put_off.push(PutOff { run: run.run, ran_for: conclusion.ran_for, until: Resumes::At(until) });
             }
             Verdict::Released => {
@@ -229,13 +214,11 @@ struct Freed {
 }
 
 impl Freed {
-    fn add(&mut self, run: &Held) {
-        if run.serial {
-            self.tasks.insert(run.task.uuid());
+    fn add(&mut self, (agent, task): (AgentId, TaskId), serial: bool, concurrency_key: Option<String>) {
+        if serial {
+            self.tasks.insert(task.uuid());
         }
-        if let Some(key) = &run.concurrency_key {
-            self.keys.insert((run.agent, key.clone()));
-        }
+        self.keys.extend(concurrency_key.map(|key| (agent, key)));
     }
 }
 

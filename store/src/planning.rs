@@ -2,9 +2,8 @@
 //! transaction. Any number of executors may plan: the lock skips what another is planning, and the cursor only moves
 //! forward.
 
+mod ahead;
 mod row;
-
-use std::time::Instant;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
@@ -14,16 +13,16 @@ use ordinaut_schema::{
     limits::Limits,
     planning::{Duplicates, Plan, Reach, Stretch, plan},
     run::Trigger,
-    task::{Dedupe, TaskState},
+    task::{Dedupe, TaskSpec, TaskState},
 };
 use serde_json::json;
 use sqlx::{Postgres, Transaction, types::Uuid};
 
+pub use self::ahead::Ahead;
 use self::row::{DueRow, DueTask};
 use crate::{
     Store,
     admission::{Live, LockedTask, NewRun, enter_runs, live_runs},
-    afterwards::claimable,
     budgets::{Budgets, lock_agents},
     connection::at,
     duplicates::Keys,
@@ -33,24 +32,17 @@ use crate::{
     outbox::{Told, tell},
     runs::{self, cancel_live},
     skips::{Skipped, write_skipped},
-    unanswered::Within as _,
 };
 
 /// What one round did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Planned {
     /// Tasks looked at; as many as asked means there may be more.
     pub tasks: u32,
     pub runs: u32,
     pub skipped: u32,
-    /// Waiting runs that became pending.
-    pub woken: u32,
-    /// The earliest instant at which something will be due.
-    pub next_due_at: Option<Timestamp>,
-    /// The database's clock when it was read.
-    pub now: Option<Timestamp>,
-    /// When that was, on this process's monotonic clock.
-    pub read_at: Option<Instant>,
+    /// Of the tasks that there are runs of now, in the revision that they were planned in.
+    pub definitions: Vec<((TaskId, u32), TaskSpec)>,
 }
 
 /// What runs take that several tasks have in common.
@@ -67,10 +59,12 @@ struct Decided {
     /// Why it was paused, if planning paused it.
     because: Option<String>,
     plan: Plan,
+    /// What its runs do, if there are any.
+    spec: Option<TaskSpec>,
 }
 
 impl Store {
-    /// Plans up to `limit` due tasks, wakes waiting runs whose instant has come, and says when to look again.
+    /// Plans up to `limit` due tasks.
     pub async fn plan_due(&self, limit: u32) -> Result<Planned, StoreError> {
         self.transaction("plan due tasks", move |mut tx| async move {
             let planned = plan_round(&mut tx, limit).await?;
@@ -83,61 +77,18 @@ impl Store {
     }
 }
 
-/// The instants that planning waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ahead {
-    /// The earliest one at which something will be due.
-    pub next_due_at: Option<Timestamp>,
-    /// The database's clock when it was read.
-    pub now: Timestamp,
-}
-
-impl Store {
-    /// When to plan: one question, where a round that finds nothing is a transaction of six.
-    pub async fn look_ahead(&self) -> Result<Ahead, StoreError> {
-        let ahead = sqlx::query!(
-            r#"
-            select least(
-                (select min(next_due_at) from task where next_due_at is not null),
-                (select min(wake_at) from due_work where state = 'waiting')
-            ) as "next: jiff_sqlx::Timestamp",
-            now() as "now!: jiff_sqlx::Timestamp"
-            "#
-        )
-        .fetch_one(&self.pool)
-        .within(self, "look for the next instant")
-        .await?;
-        Ok(Ahead { next_due_at: ahead.next.map(jiff_sqlx::Timestamp::to_jiff), now: ahead.now.to_jiff() })
-    }
-}
-
 async fn plan_round(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Planned, StoreError> {
-    // The transaction's `now()` is the instant at which it began: just now, and not when it ends.
-    let read_at = Instant::now();
-    let at_start = sqlx::query!(
-        r#"
-        select now() as "now!: jiff_sqlx::Timestamp",
-            exists (select from agent_budget) as "budgets!"
-        "#
-    )
-    .fetch_one(&mut **tx)
-    .await
-    .doing("read the database's clock")?;
-    let now = at_start.now.to_jiff();
     let due = lock_due(tx, limit).await?;
+    let Some(now) = due.first().map(|due| due.now) else { return Ok(Planned::default()) };
     let tasks = u32::try_from(due.len()).unwrap_or(u32::MAX);
-    let (decided, runs) = plan_tasks(tx, due, (now, Reach::Due), at_start.budgets).await?;
+    let (decided, runs) = plan_tasks(tx, due, (now, Reach::Due)).await?;
     let skipped: usize = decided.iter().map(|it| it.plan.closed.len()).sum();
-    let woken = wake(tx, limit).await?;
-    Ok(Planned {
-        tasks,
-        runs,
-        skipped: u32::try_from(skipped).unwrap_or(u32::MAX),
-        woken,
-        next_due_at: next_due(tx).await?,
-        now: Some(now),
-        read_at: Some(read_at),
-    })
+    let definitions = decided.into_iter().filter_map(|it| {
+        let revision = u32::try_from(it.task.revision).ok()?;
+        Some(((it.task.id, revision), it.spec?))
+    });
+    let definitions = definitions.collect();
+    Ok(Planned { tasks, runs, skipped: u32::try_from(skipped).unwrap_or(u32::MAX), definitions })
 }
 
 /// So many visits at most settle a task: twenty million occurrences.
@@ -160,7 +111,7 @@ pub(crate) async fn settle(tx: &mut Transaction<'_, Postgres>, task: TaskId, now
         if before.is_none_or(|next| next > now) {
             return Ok(());
         }
-        let (decided, _) = plan_tasks(tx, vec![due], (now, Reach::Passed), true).await?;
+        let (decided, _) = plan_tasks(tx, vec![due], (now, Reach::Passed)).await?;
         if decided.iter().all(|it| it.plan.next_occurrence_at == before) {
             return Ok(());
         }
@@ -174,7 +125,6 @@ async fn plan_tasks(
     tx: &mut Transaction<'_, Postgres>,
     due: Vec<DueTask>,
     (now, reach): (Timestamp, Reach),
-    agents_have_budgets: bool,
 ) -> Result<(Vec<Decided>, u32), StoreError> {
     let live = live_runs(tx, &due.iter().map(|due| due.task.id.uuid()).collect::<Vec<_>>()).await?;
 
@@ -182,7 +132,7 @@ async fn plan_tasks(
     let mut entering = Vec::new();
     let mut skipped = Vec::new();
     let mut cancelling = Vec::new();
-    let agents = due.iter().filter(|_| agents_have_budgets).map(|due| due.task.agent).collect();
+    let agents = due.iter().filter(|due| due.has_budget).map(|due| due.task.agent).collect();
     let agents = lock_agents(tx, &agents).await?;
     let keys = lock_keys(tx, &due).await?;
     let budgets = Budgets::count(tx, &agents, &due.iter().filter_map(|due| due.wants(now)).collect::<Vec<_>>()).await?;
@@ -244,7 +194,7 @@ fn decide(
     Ledger { keys, budgets }: &mut Ledger,
     entering: &mut Vec<NewRun>,
 ) -> Decided {
-    let DueTask { task, title, state, mut standing, spec, dedupe } = due;
+    let DueTask { task, title, state, mut standing, spec, dedupe, .. } = due;
     // Now, not when the rows were locked: a task before this one may have taken the key.
     standing.duplicates = dedupe.as_ref().map(|Dedupe { key, window }| Duplicates {
         window: *window,
@@ -271,7 +221,7 @@ fn decide(
             // Another schedule is on its way: no reason to pause.
             let because = (reach == Reach::Due).then(|| format!("its schedule cannot be followed: {why}"));
             let state = if because.is_some() { TaskState::Paused } else { state };
-            return Decided { task, title, state, because, plan };
+            return Decided { task, title, state, because, plan, spec: None };
         }
     };
     let mut taken = live.all() > 0;
@@ -292,7 +242,8 @@ fn decide(
         TaskState::Paused if plan.resumed => TaskState::Active,
         state => state,
     };
-    Decided { task, title, state, because: None, plan }
+    let spec = (!plan.runs.is_empty()).then_some(spec);
+    Decided { task, title, state, because: None, plan, spec }
 }
 
 async fn lock_due(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Vec<DueTask>, StoreError> {
@@ -304,6 +255,7 @@ async fn lock_due(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<Vec<
         .map(DueTask::try_from)
         .collect()
 }
+
 async fn move_cursors(tx: &mut Transaction<'_, Postgres>, decided: &[Decided]) -> Result<(), StoreError> {
     if decided.is_empty() {
         return Ok(());
@@ -361,48 +313,4 @@ async fn tell_changes(tx: &mut Transaction<'_, Postgres>, decided: &[Decided]) -
         .collect();
     tell(tx, &told).await?;
     Ok(told)
-}
-
-/// Makes waiting runs pending whose instant has come.
-async fn wake(tx: &mut Transaction<'_, Postgres>, limit: u32) -> Result<u32, StoreError> {
-    let woken = sqlx::query!(
-        "
-        update due_work
-        set state = 'pending',
-            rank = (extract(epoch from wake_at) * 1000000)::bigint + (priority - 1) * 30000000::bigint,
-            wake_at = null
-        where ctid = any (array(
-            select waiting.ctid
-            from due_work as waiting
-            where waiting.state = 'waiting'
-              and waiting.wake_at <= now()
-            order by waiting.wake_at
-            limit $1
-            for update skip locked
-        ))
-        ",
-        i64::from(limit)
-    )
-    .execute(&mut **tx)
-    .await
-    .doing("wake waiting runs")?;
-    if woken.rows_affected() > 0 {
-        claimable();
-    }
-    Ok(u32::try_from(woken.rows_affected()).unwrap_or(u32::MAX))
-}
-
-async fn next_due(tx: &mut Transaction<'_, Postgres>) -> Result<Option<Timestamp>, StoreError> {
-    let next = sqlx::query_scalar!(
-        r#"
-        select least(
-            (select min(next_due_at) from task where next_due_at is not null),
-            (select min(wake_at) from due_work where state = 'waiting')
-        ) as "next: jiff_sqlx::Timestamp"
-        "#
-    )
-    .fetch_one(&mut **tx)
-    .await
-    .doing("look for the next instant")?;
-    Ok(next.map(jiff_sqlx::Timestamp::to_jiff))
 }

@@ -1,6 +1,6 @@
 //! What a round does when nothing has come but the poll.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use ordinaut_schema::{id::OccurrenceKey, run::RunState, schedule::ScheduleKind};
 use ordinaut_store::{
     Caller,
@@ -32,7 +32,7 @@ impl Scene {
     }
 
     async fn polled(&self) -> Result<Wait, StoreError> {
-        round(&self.f.executor, &self.clock, &self.wake, true).await
+        round(&self.f.executor, &self.clock, &Revisions::default(), &self.wake, true).await
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     any::Any,
     future::Future,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use futures_util::FutureExt as _;
 use ordinaut_schema::{
     action::Grants,
     event::Topic,
-    run::{ErrorKind, StepFailure, Trigger, Verdict},
+    run::{ErrorKind, StepFailure, StepRecord, Trigger, Verdict},
 };
 use ordinaut_store::{
     StoreError,
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::{Claimed, Crew, ahead::GIVEN_BACK, lease::Held, revisions::Revision, verdict};
+use super::{Claimed, Crew, ahead::GIVEN_BACK, lease::Held, verdict};
 use crate::{
     metrics,
     pipeline::{
@@ -36,6 +37,7 @@ use crate::{
         scope::Pinned,
     },
     progress::ProgressEvent,
+    revisions::Revision,
     traces,
 };
 
@@ -52,12 +54,16 @@ pub(super) async fn attempt(crew: Arc<Crew>, Claimed { run, asked_at, ahead }: C
         Err(Halt::Released)
     } else {
         tell_started(&crew, &run);
-        until_told(&crew, &held.orders, prepare(&crew, &run, lease)).await
+        match at_hand(&crew, &run, lease) {
+            Some(prepared) => Ok(prepared),
+            // Boxed, as whatever few attempts come to: all of them would be as large.
+            None => until_told(&crew, &held.orders, Box::pin(prepare(&crew, &run, lease))).await,
+        }
     };
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(halt) => {
-            let empty = Journal::open(Arc::new(LeasedPages { store: crew.store.clone(), lease }), Vec::new());
+            let empty = open(&crew, lease, Vec::new());
             return conclude(&crew, &run, &held, &empty, Err(halt), begun.elapsed()).await;
         }
     };
@@ -65,9 +71,8 @@ pub(super) async fn attempt(crew: Arc<Crew>, Claimed { run, asked_at, ahead }: C
     let attempted =
         Attempted { run: &run, spec: &revision.spec, journal: &journal, orders: &held.orders, grants: &grants };
     let engine = Engine::new(attempted, pinned, &crew.around);
-    let walk = AssertUnwindSafe(engine.run())
-        .catch_unwind()
-        .map(|walked| walked.unwrap_or_else(|panic| Err(panicked(&*panic))));
+    let walk = AssertUnwindSafe(engine.run()).catch_unwind();
+    let walk = pin!(walk.map(|walked| walked.unwrap_or_else(|panic| Err(panicked(&*panic)))));
     let walked = until_told(&crew, &held.orders, walk).await;
     crew.walked.fetch_add(1, Ordering::Relaxed);
     conclude(&crew, &run, &held, &journal, walked, begun.elapsed()).await;
@@ -80,8 +85,12 @@ struct Prepared {
     grants: Grants,
 }
 
-/// Drops `work` when the lease ends or an abort is ordered.
-async fn until_told<T>(crew: &Crew, orders: &Orders, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
+/// Stops to wait for `work` when the lease ends or an abort is ordered.
+async fn until_told<T>(
+    crew: &Crew,
+    orders: &Orders,
+    work: impl Future<Output = Result<T, Halt>> + Unpin,
+) -> Result<T, Halt> {
     tokio::select! {
         biased;
         // First: what only computes is done at the first look, and then nobody has to watch the clock for it.
@@ -89,6 +98,24 @@ async fn until_told<T>(crew: &Crew, orders: &Orders, work: impl Future<Output = 
         () = orders.lease_over() => Err(Halt::Lost),
         () = crew.abort.cancelled() => Err(Halt::Released),
     }
+}
+
+fn open(crew: &Crew, lease: Lease, written: Vec<StepRecord>) -> Journal {
+    Journal::open(Arc::new(LeasedPages { store: crew.store.clone(), lease }), written)
+}
+
+/// Of the first attempt at a definition that was read before and names nothing that has to be looked up, everything that
+/// must be known.
+fn at_hand(crew: &Crew, run: &ClaimedRun, lease: Lease) -> Option<Prepared> {
+    if run.attempt > 1 || run.trigger == Trigger::Retry || run.pinned.is_some() {
+        return None;
+    }
+    let revision = crew.revisions.known(run.task, run.revision)?;
+    if revision.names_previous || revision.needs_grants {
+        return None;
+    }
+    let pinned = Pinned::new(run.started_at, &revision.spec, Value::Null);
+    Some(Prepared { revision, journal: open(crew, lease, Vec::new()), pinned, grants: Grants::default() })
 }
 
 /// Everything that must be known before the first step, asked for until it is answered.
@@ -121,8 +148,7 @@ async fn prepare_once(crew: &Crew, run: &ClaimedRun, lease: Lease) -> Result<Pre
     };
     let pinned = pin(crew, run, lease, &revision).await?;
     let grants = if revision.needs_grants { crew.store.find_agent(run.agent).await?.grants } else { Grants::default() };
-    let pages = Arc::new(LeasedPages { store: crew.store.clone(), lease });
-    Ok(Prepared { revision, journal: Journal::open(pages, written), pinned, grants })
+    Ok(Prepared { revision, journal: open(crew, lease, written), pinned, grants })
 }
 
 /// `now` follows from the row itself, which keeps the instant of the first start; only `previous` must be written.
@@ -158,7 +184,7 @@ async fn conclude(
     if !verdict::is_final(&verdict) {
         // What this attempt knows must be there before another one can look.
         let flushed = tokio::select! {
-            flushed = journal.flush() => flushed,
+            flushed = Box::pin(journal.flush()) => flushed,
             () = held.orders.lease_over() => return,
         };
         match flushed {

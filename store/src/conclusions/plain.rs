@@ -4,9 +4,8 @@
 //! Whether one is, is seen twice: by its timeline here, and by its row and what stands beside it in the statement. What
 //! is left goes the long way, in the same transaction.
 
-use std::collections::HashMap;
-
 use ordinaut_schema::{
+    event::Topic,
     id::{AgentId, LeaseToken, RunId, TaskId},
     run::{StepRecord, Verdict},
 };
@@ -16,8 +15,9 @@ use sqlx::{
     types::{Json, Uuid},
 };
 
-use super::{Conclusion, locks::Held};
+use super::Conclusion;
 use crate::{
+    afterwards,
     claims::Lease,
     error::{Doing as _, StoreError},
 };
@@ -33,11 +33,20 @@ pub(super) fn output_of(conclusion: &Conclusion) -> Option<&Value> {
     (!conclusion.steps.is_empty() && !conclusion.steps.iter().any(leaves)).then_some(output)
 }
 
-/// Ends those that are plain; answers what they were.
+/// A run that is over: what it held.
+pub(super) struct Plain {
+    pub(super) lease: Lease,
+    pub(super) agent: AgentId,
+    pub(super) task: TaskId,
+    pub(super) serial: bool,
+    pub(super) concurrency_key: Option<String>,
+}
+
+/// Ends those that are plain, and tells of them; answers which they were.
 pub(super) async fn end_plainly(
     tx: &mut Transaction<'_, Postgres>,
     conclusions: &[Conclusion],
-) -> Result<HashMap<Lease, Held>, StoreError> {
+) -> Result<Vec<Plain>, StoreError> {
     let mut given: Vec<(&Conclusion, &Value)> =
         conclusions.iter().filter_map(|it| Some((it, output_of(it)?))).collect();
     given.sort_unstable_by_key(|(it, _)| it.lease.run);
@@ -45,25 +54,22 @@ pub(super) async fn end_plainly(
     let tokens: Vec<Uuid> = given.iter().map(|(it, _)| it.lease.token.uuid()).collect();
     let outputs: Vec<_> = given.iter().map(|(_, output)| (!output.is_null()).then_some(Json(output))).collect();
     let timelines: Vec<_> = given.iter().map(|(it, _)| Json(&it.steps)).collect();
-    let rows = sqlx::query_file!("queries/end_plainly.sql", &runs, &tokens, &outputs as _, &timelines as _)
+    let topic = Topic::RunSucceeded.as_str();
+    let rows = sqlx::query_file!("queries/end_plainly.sql", &runs, &tokens, &outputs as _, &timelines as _, topic)
         .fetch_all(&mut **tx)
         .await
         .doing("write runs to history")?;
+    if !rows.is_empty() {
+        afterwards::told();
+    }
     Ok(rows
         .into_iter()
-        .map(|row| {
-            let run = RunId::from_uuid(row.run_id);
-            let held = Held {
-                run,
-                agent: AgentId::from_uuid(row.agent_id),
-                task: TaskId::from_uuid(row.task_id),
-                occurrence_at: row.occurrence_at.to_jiff(),
-                cause_depth: u16::try_from(row.cause_depth).unwrap_or(0),
-                serial: row.serial,
-                concurrency_key: row.concurrency_key,
-                cancel: None,
-            };
-            (Lease { run, token: LeaseToken::from_uuid(row.lease_token) }, held)
+        .map(|row| Plain {
+            lease: Lease { run: RunId::from_uuid(row.run_id), token: LeaseToken::from_uuid(row.lease_token) },
+            agent: AgentId::from_uuid(row.agent_id),
+            task: TaskId::from_uuid(row.task_id),
+            serial: row.serial,
+            concurrency_key: row.concurrency_key,
         })
         .collect())
 }

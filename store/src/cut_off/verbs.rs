@@ -60,6 +60,24 @@ async fn planning_that_is_cut_off_plans_every_occurrence_or_none() {
 }
 
 #[tokio::test]
+async fn waking_that_is_cut_off_wakes_all_or_none() {
+    let s = Scene::new().await;
+    s.at_every_wait(
+        ("waking", ONE),
+        async || {
+            let runs = s.pending(2, json!({ "overlap": "allow" })).await;
+            let ids: Vec<String> = runs.iter().map(|run| format!("'{run}'")).collect();
+            let theirs = format!("run_id in ({})", ids.join(", "));
+            let waits = format!("update due_work set state = 'waiting', wake_at = now() where {theirs}");
+            sqlx::query(sqlx::AssertSqlSafe(waits)).execute(&s.f.owner).await.unwrap();
+            ((), format!("select count(*) from due_work where state = 'pending' and {theirs}"))
+        },
+        async |store, ()| store.look_ahead(10).await,
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_claim_or_a_renewal_that_is_cut_off_is_made_whole_or_not_at_all() {
     let s = Scene::new().await;
     let running = "select count(*) || ' ' || count(lease_token) from due_work where state = 'running'";

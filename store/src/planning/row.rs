@@ -22,6 +22,10 @@ pub(super) struct DueTask {
     pub(super) spec: Result<TaskSpec, String>,
     /// The key of its occurrences: no event tells them apart.
     pub(super) dedupe: Option<Dedupe>,
+    /// Its agent has one.
+    pub(super) has_budget: bool,
+    /// When the transaction began.
+    pub(super) now: Timestamp,
 }
 
 /// What `lock_due_tasks.sql` and `task_to_plan.sql` answer.
@@ -46,6 +50,8 @@ pub(super) struct DueRow {
     pub(super) stretch_count: Option<i32>,
     pub(super) stretch_opened_at: Option<jiff_sqlx::Timestamp>,
     pub(super) definition: Value,
+    pub(super) has_budget: bool,
+    pub(super) now: jiff_sqlx::Timestamp,
 }
 
 impl DueTask {
@@ -105,6 +111,8 @@ impl TryFrom<DueRow> for DueTask {
                 reservation: Cost::ZERO,
             },
             spec,
+            has_budget: row.has_budget,
+            now: row.now.to_jiff(),
         })
     }
 }

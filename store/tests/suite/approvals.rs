@@ -81,7 +81,7 @@ async fn an_answer_that_comes_while_the_run_is_being_parked_is_not_lost() {
         ran_for: Duration::ZERO,
     };
     f.executor.conclude_runs(vec![park]).await.unwrap();
-    assert_eq!(f.executor.plan_due(10).await.unwrap().woken, 1);
+    assert_eq!(f.executor.look_ahead(10).await.unwrap().woken, 1);
     let found = f.mcp.find_run(&Caller::local("test"), run.id).await.unwrap();
     assert_eq!(found.state, RunState::Pending);
 }
@@ -98,12 +98,12 @@ async fn a_run_that_was_woken_before_its_claim_waits_when_it_is_parked_again() {
     };
     f.executor.conclude_runs(vec![park(&run)]).await.unwrap();
     by_person(&f.executor, approval.id, &yes(&approval)).await.unwrap();
-    assert_eq!(f.executor.plan_due(10).await.unwrap().woken, 1);
+    assert_eq!(f.executor.look_ahead(10).await.unwrap().woken, 1);
     let one = NonZeroU16::new(1).unwrap();
     let again = f.executor.claim_runs(Uuid::from_u128(1), one, HOUR, i64::MIN).await.unwrap().remove(0);
     // It saw the answer, and its next step waits for something else.
     f.executor.conclude_runs(vec![park(&again)]).await.unwrap();
-    assert_eq!(f.executor.plan_due(10).await.unwrap().woken, 0);
+    assert_eq!(f.executor.look_ahead(10).await.unwrap().woken, 0);
 }
 
 #[tokio::test]

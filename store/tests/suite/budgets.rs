@@ -131,9 +131,9 @@ async fn an_agents_runs_of_a_day_hold_however_many_plan_at_once() {
         planners.spawn(async move {
             let mut planned = 0;
             loop {
-                let round = store.plan_due(1).await.unwrap();
-                planned += round.runs;
-                if round.next_due_at.is_none_or(|next| round.now.is_some_and(|now| next > now)) {
+                planned += store.plan_due(1).await.unwrap().runs;
+                let ahead = store.look_ahead(1).await.unwrap();
+                if ahead.next_due_at.is_none_or(|next| next > ahead.now) {
                     return planned;
                 }
             }

@@ -255,7 +255,7 @@ async fn an_attempt_that_comes_as_far_as_a_retry_begins_the_count_of_crashes_ane
     let error = StepFailure::new(ErrorKind::Timeout, "too slow");
     let retry = Conclusion { verdict: Verdict::RetryAfter { delay: Duration::ZERO, error }, ..succeeded(&run) };
     f.executor.conclude_runs(vec![retry]).await.unwrap();
-    f.executor.plan_due(10).await.unwrap();
+    f.executor.look_ahead(10).await.unwrap();
     let run = claim(&f, 1).await.remove(0);
     assert_eq!((run.crashes, run.crashes_in_row), (2, 0));
 }
@@ -298,7 +298,7 @@ async fn a_retry_waits_and_counts_a_failure_and_a_release_counts_nothing() {
         Conclusion { verdict: Verdict::RetryAfter { delay: Duration::ZERO, error: error.clone() }, ..succeeded(&run) };
     f.executor.conclude_runs(vec![retry]).await.unwrap();
     assert!(claim(&f, 1).await.is_empty(), "a waiting run is not claimable");
-    assert_eq!(f.executor.plan_due(10).await.unwrap().woken, 1);
+    assert_eq!(f.executor.look_ahead(10).await.unwrap().woken, 1);
     let run = claim(&f, 1).await.remove(0);
     assert_eq!((run.attempt, run.failures, run.last_error), (3, 1, Some(error)));
     assert_eq!(run.ran_for, Duration::from_millis(10));
@@ -314,7 +314,7 @@ async fn a_parked_run_holds_no_lease_and_counts_nothing() {
     assert_eq!(f.executor.conclude_runs(vec![park]).await.unwrap(), [Written::Yes]);
     let waiting = f.mcp.find_run(&Caller::local("test"), run.id).await.unwrap();
     assert_eq!((waiting.state, waiting.wake_at), (RunState::Waiting, Some(until)));
-    assert_eq!(f.executor.plan_due(10).await.unwrap().woken, 1);
+    assert_eq!(f.executor.look_ahead(10).await.unwrap().woken, 1);
     let run = claim(&f, 1).await.remove(0);
     assert_eq!((run.attempt, run.failures, run.crashes), (2, 0, 0));
 }
@@ -453,4 +453,20 @@ async fn a_revoked_agents_planned_runs_are_not_claimed() {
     f.mcp.run_now(&other, task.id, "1", None).await.unwrap();
     f.executor.revoke_agent("other").await.unwrap();
     assert!(claim(&f, 10).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_woken_is_not_waited_for_and_what_is_left_is() {
+    let (f, _database) = Fixture::fresh().await;
+    pending_runs(&f, 3, json!({ "overlap": "allow" })).await;
+    let until = f.executor.now().await.unwrap();
+    for run in claim(&f, 3).await {
+        let park = Conclusion { verdict: Verdict::Parked { until }, ..succeeded(&run) };
+        f.executor.conclude_runs(vec![park]).await.unwrap();
+    }
+    let first = f.executor.look_ahead(2).await.unwrap();
+    assert_eq!((first.woken, first.next_due_at), (2, Some(until)));
+    let second = f.executor.look_ahead(2).await.unwrap();
+    assert_eq!((second.woken, second.next_due_at), (1, None));
+    assert_eq!(claim(&f, 3).await.len(), 3);
 }

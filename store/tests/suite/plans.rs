@@ -27,7 +27,7 @@ const ARGUMENTS: &str = "
     create function tasks() returns uuid[] language sql as $$ select array(select id from task limit 100) $$
 ";
 
-const STATEMENTS: [Asked; 6] = [
+const STATEMENTS: [Asked; 7] = [
     (
         "claim",
         include_str!("../../queries/claim_runs.sql"),
@@ -44,10 +44,11 @@ const STATEMENTS: [Asked; 6] = [
     (
         "end plainly",
         include_str!("../../queries/end_plainly.sql"),
-        "uuid[], uuid[], jsonb[], jsonb[]",
-        "runs(), tokens(), array_fill('1'::jsonb, array[100]), array_fill('[1]'::jsonb, array[100])",
+        "uuid[], uuid[], jsonb[], jsonb[], text",
+        "runs(), tokens(), array_fill('1'::jsonb, array[100]), array_fill('[1]'::jsonb, array[100]), 'run.succeeded'",
     ),
     ("plan", include_str!("../../queries/lock_due_tasks.sql"), "bigint", "100"),
+    ("look ahead", include_str!("../../queries/look_ahead.sql"), "bigint", "100"),
     (
         "relay",
         include_str!("../../queries/read_outbox.sql"),

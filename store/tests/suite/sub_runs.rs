@@ -137,7 +137,7 @@ async fn a_run_that_resumes_starts_another_where_the_first_ended_with_its_parent
     let claimed = claim(&house.f).await;
     assert_eq!(claimed.id, another);
     house.conclude(&claimed, succeeded(json!(7))).await;
-    house.f.executor.plan_due(10).await.unwrap();
+    house.f.executor.look_ahead(10).await.unwrap();
     let woken = claim(&house.f).await;
     assert_eq!(woken.id, resumed.id);
     assert_eq!(house.call(&woken, 1, true).await, SubRunState::Succeeded { run: another, output: json!(7) });

@@ -31,7 +31,6 @@ use crate::{
         committer::{Committer, Lanes, Ledger, commit},
         free,
         lease::Leases,
-        revisions::Revisions,
     },
 };
 
@@ -59,7 +58,7 @@ impl Scene {
         let crew = Crew {
             store: f.executor.clone(),
             leases: Leases::new(LEASE),
-            revisions: Revisions::default(),
+            revisions: Arc::default(),
             committer,
             around,
             abort: CancellationToken::new(),

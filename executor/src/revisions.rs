@@ -42,6 +42,19 @@ impl Revisions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps what the scheduler has just read.
+    pub(crate) fn planned(&self, planned: Vec<((TaskId, u32), TaskSpec)>) {
+        self.keep(planned.into_iter().map(|(revision, spec)| (revision, Revision::of(spec))).collect());
+    }
+
+    fn keep(&self, found: Vec<((TaskId, u32), Arc<Revision>)>) {
+        let mut kept = self.kept();
+        if kept.len() + found.len() > KEPT {
+            kept.clear();
+        }
+        kept.extend(found);
+    }
+
     /// Reads what a claim brought and is not known, in one question. What does not come this way, its attempt asks for.
     pub(crate) async fn learn(&self, store: &Store, runs: &[ClaimedRun]) {
         let unknown: Vec<(TaskId, u32)> = {
@@ -58,12 +71,7 @@ impl Revisions {
         }
         match store.find_revisions(&unknown).await {
             Ok(found) => {
-                let found: Vec<_> = found.into_iter().map(|(known, spec)| (known, Revision::of(spec))).collect();
-                let mut kept = self.kept();
-                if kept.len() + found.len() > KEPT {
-                    kept.clear();
-                }
-                kept.extend(found);
+                self.keep(found.into_iter().map(|(known, spec)| (known, Revision::of(spec))).collect());
             }
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "definitions are read one by one");
@@ -71,17 +79,17 @@ impl Revisions {
         }
     }
 
+    /// As it was read before.
+    pub(crate) fn known(&self, task: TaskId, revision: u32) -> Option<Arc<Revision>> {
+        self.kept().get(&(task, revision)).cloned()
+    }
+
     pub(crate) async fn find(&self, store: &Store, task: TaskId, revision: u32) -> Result<Arc<Revision>, StoreError> {
-        let known = self.kept().get(&(task, revision)).cloned();
-        if let Some(known) = known {
+        if let Some(known) = self.known(task, revision) {
             return Ok(known);
         }
         let found = Revision::of(store.find_revision(task, revision).await?);
-        let mut kept = self.kept();
-        if kept.len() >= KEPT {
-            kept.clear();
-        }
-        kept.insert((task, revision), found.clone());
+        self.keep(vec![((task, revision), found.clone())]);
         Ok(found)
     }
 }
