@@ -7,6 +7,7 @@ use jiff_sqlx::ToSqlx;
 use ordinaut_schema::id::AgentId;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool, Postgres, Transaction,
+    pool::PoolConnectionMetadata,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -23,6 +24,9 @@ const TRIES: u32 = 5;
 const URGENT: u32 = 2;
 /// Connections for what is asked for each batch of runs: a claim, and two batches of conclusions on their way.
 const HOT: u32 = 3;
+/// How long after its last use a connection is taken to be alive, unasked. Each has just been asked when it came back to
+/// the pool; asking once more delays every verb by a round trip.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// What begins a [`View`](crate::View): the clock and an agent's standing. Planned anew in every view, it took longer than
 /// all else that begins one.
 const PREPARE_VIEW: &str = "
@@ -50,12 +54,12 @@ impl Role {
         }
     }
 
-    /// How statements are planned. An executor's go by key, however long the queue is at the moment. Planned for the
-    /// values at hand, a batch of 500 reads a queue of 20,000 from end to end, three times a commit (19 ms instead of 1);
-    /// and planning takes longer than many of them. So each has one plan that is kept, and a scan is the last resort.
+    /// How statements are planned: once, since planning takes longer than many of them. An executor's go by key, however
+    /// long the queue is at the moment: planned for the values at hand, a batch of 500 reads a queue of 20,000 from end to
+    /// end, three times a commit (19 ms instead of 1). So a scan is the last resort.
     const fn plans(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Mcp => &[],
+            Self::Mcp => &[("plan_cache_mode", "force_generic_plan")],
             Self::Executor => &[("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")],
         }
     }
@@ -64,15 +68,6 @@ impl Role {
     /// it be planned while the queue is short.
     const fn hot_plans() -> [(&'static str, &'static str); 2] {
         [("enable_bitmapscan", "off"), ("enable_sort", "off")]
-    }
-
-    /// How long after its last use a connection is taken to be alive, unasked. Each has just been asked when it came
-    /// back to the pool; whoever reads for an assistant saves a round trip, and looks again on another if it is gone.
-    const fn trusted_for(self) -> Duration {
-        match self {
-            Self::Mcp => Duration::from_secs(1),
-            Self::Executor => Duration::ZERO,
-        }
     }
 }
 
@@ -167,14 +162,7 @@ impl Store {
             .max_connections(settings.max_connections)
             .acquire_timeout(Duration::from_secs(10))
             .test_before_acquire(false)
-            .before_acquire(move |connection, known| {
-                Box::pin(async move {
-                    if known.idle_for >= role.trusted_for() {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
+            .before_acquire(|connection, known| Box::pin(ask_if_idle(connection, known)))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     let take_role = match role {
@@ -334,6 +322,20 @@ impl Store {
             Err(_elapsed) => Err(StoreError::Unknown { doing, limit: self.deadline }),
         }
     }
+}
+
+/// For a pool, before it gives a connection out.
+///
+/// # Errors
+/// The connection does not answer.
+pub(crate) async fn ask_if_idle(
+    connection: &mut PgConnection,
+    known: PoolConnectionMetadata,
+) -> Result<bool, sqlx::Error> {
+    if known.idle_for >= TRUSTED_FOR {
+        connection.ping().await?;
+    }
+    Ok(true)
 }
 
 /// Begins, and takes the caller's view, in one message; `due_work.traceparent` of what is planned is the caller's.

@@ -70,7 +70,6 @@ impl Store {
         let begin = format!(
             "begin isolation level repeatable read, read only;
              set local ordinaut.agent = '{agent}';
-             set local plan_cache_mode = force_generic_plan;
              execute ordinaut_view ('{agent}')"
         );
         let rows = transaction

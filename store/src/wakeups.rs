@@ -24,7 +24,7 @@ use sqlx::{
 };
 use tokio::sync::Notify;
 
-use crate::{Store, StoreError, error::Doing as _};
+use crate::{Store, StoreError, connection::ask_if_idle, error::Doing as _};
 
 /// The channel that executors listen to. Payload: microseconds since 1970 of the earliest instant to look at, or
 /// [`CLAIMABLE`]; a program one version back takes anything else for "look at once", which is right.
@@ -120,7 +120,10 @@ impl Wakeups {
     /// Sends until nothing is left to send.
     async fn send_all(self) {
         while let Some(pause) = self.pause() {
-            tokio::time::sleep(pause).await;
+            // Also no time at all is up to a millisecond on the runtime's clock.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             let (hint, told) = self.take();
             let hint = hint.map(|hint| match hint {
                 Hint::Due(at) => at.as_microsecond().to_string(),
@@ -166,6 +169,8 @@ fn private_pool(pool: &PgPool, connections: u32) -> PgPool {
         .max_connections(connections)
         .acquire_timeout(SEND_LIMIT)
         .max_lifetime(None)
+        .test_before_acquire(false)
+        .before_acquire(|connection, known| Box::pin(ask_if_idle(connection, known)))
         .connect_lazy_with(options)
 }
 
