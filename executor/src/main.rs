@@ -14,6 +14,9 @@ use ordinaut_executor::{
 use ordinaut_store::{embedded::Layout, faults};
 use ordinaut_telemetry::Settings;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs what is due: plans occurrences, claims runs, relays events. Needs `DATABASE_URL`; uses `REDIS_URL`.
 ///
 /// Everything is configured in `ordinaut.toml` and `ORDINAUT_*`; SIGTERM drains.
