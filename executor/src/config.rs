@@ -83,6 +83,7 @@ pub struct Executor {
     pub drain_timeout: Duration,
     #[serde(with = "duration_text")]
     pub abort_timeout: Duration,
+    /// Beside these, 2 renew leases, 1 hints, and 1 or 2 listen.
     pub database_connections: u32,
     /// How long a question to the database may stay unanswered before its outcome is taken for unknown.
     #[serde(with = "duration_text")]
@@ -252,8 +253,8 @@ impl Config {
         if self.executor.lease < Duration::from_secs(1) || self.executor.lease > LONGEST_LEASE {
             mistakes.push(format!("the lease is {:?}; it may be 1s to 10m", self.executor.lease));
         }
-        if self.executor.database_connections < 3 {
-            mistakes.push("the executor needs at least 3 database connections".to_owned());
+        if self.executor.database_connections < 6 {
+            mistakes.push("the executor needs at least 6 database connections".to_owned());
         }
         if self.executor.database_timeout < Duration::from_secs(1) {
             mistakes.push(format!("database_timeout is {:?}; it may not be under 1s", self.executor.database_timeout));

@@ -18,7 +18,7 @@ use ordinaut_schema::{
     limits::Limits,
 };
 use ordinaut_store::{
-    Role, Settings, Store, migrate,
+    Settings, Store, migrate,
     retention::Retention,
     secrets::{KeySource, SecretVault},
 };
@@ -141,9 +141,8 @@ async fn connect(config: Config) -> anyhow::Result<Store> {
     let mut pause = Duration::from_millis(100);
     loop {
         let settings = Settings {
-            max_connections: config.executor.database_connections,
             deadline: config.executor.database_timeout,
-            ..Settings::new(url.clone(), Role::Executor)
+            ..Settings::of_executor(url.clone(), config.executor.database_connections)
         };
         let opened = async {
             migrate_apart(url.clone()).await?;

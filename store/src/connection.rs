@@ -24,6 +24,8 @@ const TRIES: u32 = 5;
 const URGENT: u32 = 2;
 /// Connections for what is asked for each batch of runs: a claim, and two batches of conclusions on their way.
 const HOT: u32 = 3;
+/// The fewest for everything else that an executor asks.
+const FEWEST: u32 = 3;
 /// How long after its last use a connection is taken to be alive, unasked. Each has just been asked when it came back to
 /// the pool; asking once more delays every verb by a round trip.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -77,6 +79,7 @@ pub struct Settings {
     /// `postgres://…`, a Unix socket by `?host=/dir`.
     pub url: String,
     pub role: Role,
+    /// For all verbs but those that have connections of their own.
     pub max_connections: u32,
     /// How long a verb may take before its outcome is given up as unknown.
     pub deadline: Duration,
@@ -85,6 +88,13 @@ pub struct Settings {
 impl Settings {
     pub fn new(url: impl Into<String>, role: Role) -> Self {
         Self { url: url.into(), role, max_connections: 8, deadline: Duration::from_secs(30) }
+    }
+
+    /// An executor's, which has so many connections: those for claims and conclusions are among them, those that renew
+    /// leases, hint and listen are not.
+    pub fn of_executor(url: impl Into<String>, connections: u32) -> Self {
+        let max_connections = connections.saturating_sub(HOT).max(FEWEST);
+        Self { max_connections, ..Self::new(url, Role::Executor) }
     }
 }
 
