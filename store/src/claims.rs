@@ -183,34 +183,11 @@ impl Store {
 
     /// Renews leases. A run that is missing from the answer is lost: its attempt must stop and write nothing.
     pub async fn renew_leases(&self, leases: &[Lease], lease: Duration) -> Result<Vec<Renewed>, StoreError> {
+        let mut leases = leases.to_vec();
+        leases.sort_unstable_by_key(|lease| lease.run);
         let runs: Vec<Uuid> = leases.iter().map(|lease| lease.run.uuid()).collect();
         let tokens: Vec<Uuid> = leases.iter().map(|lease| lease.token.uuid()).collect();
-        let renewed = sqlx::query!(
-            r#"
-            update due_work
-            set lease_expires_at = now() + make_interval(secs => $3)
-            from (
-                select held.run_id
-                from due_work as held
-                join unnest($1::uuid [], $2::uuid []) as mine (run_id, lease_token)
-                    on mine.run_id = held.run_id and mine.lease_token = held.lease_token
-                order by held.run_id
-                for update of held
-            ) as mine
-            where due_work.run_id = mine.run_id
-            returning
-                due_work.run_id,
-                (due_work.cancel_asked_at is not null) as "cancel_asked!",
-                exists (
-                    select
-                    from gate
-                    where gate.agent_id in (due_work.agent_id, '00000000-0000-0000-0000-000000000000')
-                ) as "gate_shut!"
-            "#,
-            &runs,
-            &tokens,
-            lease.as_secs_f64()
-        );
+        let renewed = sqlx::query_file!("queries/renew_leases.sql", &runs, &tokens, lease.as_secs_f64());
         let rows = renewed.fetch_all(&self.urgent).within(self, "renew leases").await?;
         Ok(rows
             .into_iter()

@@ -27,12 +27,18 @@ const ARGUMENTS: &str = "
     create function tasks() returns uuid[] language sql as $$ select array(select id from task limit 100) $$
 ";
 
-const STATEMENTS: [Asked; 7] = [
+const STATEMENTS: [Asked; 8] = [
     (
         "claim",
         include_str!("../../queries/claim_runs.sql"),
         "uuid, bigint, double precision, bigint, integer, bigint, bigint",
         "gen_random_uuid(), 100, 15, 0, 2, 1, 0",
+    ),
+    (
+        "renew",
+        include_str!("../../queries/renew_leases.sql"),
+        "uuid[], uuid[], double precision",
+        "runs(), tokens(), 15",
     ),
     (
         "end",
