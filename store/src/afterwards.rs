@@ -97,6 +97,16 @@ struct Waiting {
     looking: bool,
 }
 
+#[cfg(test)]
+impl Again {
+    /// Returns when nobody looks at any queue: then no transaction of theirs is begun in between.
+    pub(crate) async fn all_seen(&self) {
+        while self.0.lock().unwrap_or_else(PoisonError::into_inner).looking {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+}
+
 impl Store {
     /// After the commit.
     pub(crate) fn see_to(&self, left: Left) {

@@ -483,9 +483,14 @@ proptest! {
             .filter(matches)
             .take(count.unwrap_or(60))
             .collect();
-        let Ok(schedule) = parse(ScheduleKind::Rrule, &text, None) else {
-            prop_assert!(walked.is_empty(), "{text}");
-            return Ok(());
+        let schedule = match parse(ScheduleKind::Rrule, &text, None) {
+            Ok(schedule) => schedule,
+            Err(refused) => {
+                // Where a sparse rule's COUNT ends is not searched for without a limit.
+                let gave_up = refused.iter().any(|fault| fault.to_string().contains("where COUNT ends could not be found"));
+                prop_assert!(walked.is_empty() || (gave_up && count.is_some()), "{text}");
+                return Ok(());
+            }
         };
         let upcoming = schedule.upcoming(start - 1.hour(), None, walked.len()).unwrap();
         prop_assert_eq!(upcoming.iter().map(|it| it.at).collect::<Vec<_>>(), walked, "{}", text);

@@ -89,6 +89,8 @@ impl Scene {
         for nth in 1..MOST_WAITS {
             let (prepared, probe) = scene().await;
             assert_eq!(self.look(&probe).await, *before, "{what}: each scene is like the first");
+            // Else what an earlier verb left to be looked at would be cut off in its place.
+            self.one.again.all_seen().await;
             let cut = if is_inside { self.one.cut.clone() } else { Cut::default() };
             cut.arm(nth);
             let done = if is_inside {
