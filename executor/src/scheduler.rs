@@ -86,9 +86,7 @@ async fn round(
         wake.notify_one();
     }
     note(&planned, begun.elapsed());
-    if planned.tasks >= BATCH {
-        return Ok(Wait { time: Duration::ZERO, is_poll: false });
-    }
+    // After a full round too: what waits must not wait for a backlog to be planned.
     Ok(sleep_after(&planned, &look_ahead(store, clock, wake).await?, rand::random()))
 }
 
@@ -136,6 +134,9 @@ struct Wait {
 /// `spread` in `0.0..1.0` keeps executors from polling in step.
 fn sleep_after(planned: &Planned, ahead: &Ahead, spread: f64) -> Wait {
     let for_due = |time| Wait { time, is_poll: false };
+    if planned.tasks >= BATCH {
+        return for_due(Duration::ZERO);
+    }
     let poll = Wait { time: POLL.mul_f64(0.75 + spread / 4.0), is_poll: true };
     let Some(next) = ahead.next_due_at else { return poll };
     if next <= ahead.now && planned.tasks == 0 && ahead.woken == 0 {
@@ -163,6 +164,11 @@ mod tests {
 
     fn planned(tasks: u32) -> Planned {
         Planned { tasks, ..Planned::default() }
+    }
+
+    #[test]
+    fn after_a_full_round_there_may_be_more() {
+        assert_eq!(sleep_after(&planned(BATCH), &ahead(60_000), 0.5).time, Duration::ZERO);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The pool: who it works as, how long it waits, and how a transaction survives a caller that goes away.
 
+mod settings;
+
 use std::{future::Future, pin::pin, str::FromStr, time::Duration};
 
 use jiff::Timestamp;
@@ -11,6 +13,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use self::settings::HOT;
+pub use self::settings::{Role, Settings};
 use crate::{
     afterwards::{self, Again},
     error::{Doing as _, StoreError, is_gone, is_missing_table},
@@ -22,10 +26,6 @@ use crate::{
 const TRIES: u32 = 5;
 /// Connections for what must not wait: one, and one more while the first turns out to be dead.
 const URGENT: u32 = 2;
-/// Connections for what is asked for each batch of runs: a claim, and two batches of conclusions on their way.
-const HOT: u32 = 3;
-/// The fewest for everything else that an executor asks.
-const FEWEST: u32 = 3;
 /// How long after its last use a connection is taken to be alive, unasked. Each has just been asked when it came back to
 /// the pool; asking once more delays every verb by a round trip.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -38,65 +38,6 @@ const PREPARE_VIEW: &str = "
     left join agent on agent.id = $1";
 /// After so many deadlines a transaction that nobody waits for any more is given up.
 const GIVEN_UP: u32 = 4;
-
-/// Which role the connections take: how much of the database exists for them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// One agent at a time, by row-level security.
-    Mcp,
-    /// Every agent: executors and the operator's command line.
-    Executor,
-}
-
-impl Role {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Mcp => "ordinaut_mcp",
-            Self::Executor => "ordinaut_executor",
-        }
-    }
-
-    /// How statements are planned: once, since planning takes longer than many of them. An executor's go by key, however
-    /// long the queue is at the moment: planned for the values at hand, a batch of 500 reads a queue of 20,000 from end to
-    /// end, three times a commit (19 ms instead of 1). So a scan is the last resort.
-    const fn plans(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Mcp => &[("plan_cache_mode", "force_generic_plan")],
-            Self::Executor => &[("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")],
-        }
-    }
-
-    /// As [`Role::plans`], for the connections of claims and conclusions: nothing is sorted that an index has in order, though
-    /// it be planned while the queue is short.
-    const fn hot_plans() -> [(&'static str, &'static str); 2] {
-        [("enable_bitmapscan", "off"), ("enable_sort", "off")]
-    }
-}
-
-/// How to connect.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `postgres://…`, a Unix socket by `?host=/dir`.
-    pub url: String,
-    pub role: Role,
-    /// For all verbs but those that have connections of their own.
-    pub max_connections: u32,
-    /// How long a verb may take before its outcome is given up as unknown.
-    pub deadline: Duration,
-}
-
-impl Settings {
-    pub fn new(url: impl Into<String>, role: Role) -> Self {
-        Self { url: url.into(), role, max_connections: 8, deadline: Duration::from_secs(30) }
-    }
-
-    /// An executor's, which has so many connections: those for claims and conclusions are among them, those that renew
-    /// leases, hint and listen are not.
-    pub fn of_executor(url: impl Into<String>, connections: u32) -> Self {
-        let max_connections = connections.saturating_sub(HOT).max(FEWEST);
-        Self { max_connections, ..Self::new(url, Role::Executor) }
-    }
-}
 
 /// On whose behalf something is done, and through what: the agent is enforced, the rest is kept in the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
