@@ -93,7 +93,7 @@ impl House {
             ("REDIS_URL", self.redis_url.clone()),
             ("ORDINAUT_LEASE", "1s".to_owned()),
             ("ORDINAUT_EXECUTOR_LISTEN", "127.0.0.1:0".to_owned()),
-            ("ORDINAUT_DATABASE_CONNECTIONS", "6".to_owned()),
+            ("ORDINAUT_DATABASE_CONNECTIONS", "9".to_owned()),
         ]
     }
 
@@ -118,7 +118,7 @@ impl House {
             ("REDIS_URL", self.redis_url.clone()),
             ("ORDINAUT_LEASE", self.lease.to_owned()),
             ("ORDINAUT_DRAIN_TIMEOUT", "200ms".to_owned()),
-            ("ORDINAUT_DATABASE_CONNECTIONS", "6".to_owned()),
+            ("ORDINAUT_DATABASE_CONNECTIONS", "9".to_owned()),
             ("ORDINAUT_EXECUTOR_LISTEN", port.to_string()),
         ];
         let mut environment: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value)).into();
